@@ -1,0 +1,42 @@
+# Everything from nothing: Python 3.11+, make and a package index are all that a machine needs.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .tools/bin/uv
+RUN := $(UV) run --frozen --all-packages
+export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
+# Meltano makes its plugins' environments with the same uv.
+export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.venv/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench chaos clean
+
+help: ## Show the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+$(UV):
+	@echo "Installing uv $(UV_VERSION) into .tools ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv .tools
+	@.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.installed: $(UV) uv.lock pyproject.toml */pyproject.toml tests/simulator/pyproject.toml
+	@echo "Installing the workspace from uv.lock ..."
+	@$(UV) sync --frozen --all-packages --python $(PYTHON)
+	@touch $@
+
+install: .venv/.installed ## Install the workspace into .venv
+
+lint: install ## ruff and mypy --strict
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+
+format: install ## Let ruff mend what it can
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+test: install ## Every test of every part
+	$(RUN) pytest -n 2 --dist loadgroup
+
+clean: ## Remove what the other commands made
+	rm -rf .venv .tools .meltano output .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""A SendGrid on localhost: API and Event Webhook, built from its public documentation."""
