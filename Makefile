@@ -8,7 +8,7 @@ export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench chaos clean
+.PHONY: help install demo test lint format bench chaos build clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -37,6 +37,10 @@ format: install ## Let ruff mend what it can
 
 test: install ## Every test of every part
 	$(RUN) pytest -n 2 --dist loadgroup
+
+build: install ## Wheels and source archives of both packages, in dist/
+	$(UV) build --package tap-sendgrid --out-dir dist
+	$(UV) build --package target-segment-warehouse --out-dir dist
 
 clean: ## Remove what the other commands made
 	rm -rf .venv .tools .meltano output .pytest_cache .mypy_cache .ruff_cache

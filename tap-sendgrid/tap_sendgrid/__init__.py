@@ -1,1 +1,1 @@
-"""Singer tap for SendGrid: objects from the API, events from the event log that the webhook receiver feeds."""
+"""Singer tap for SendGrid: objects from the API, events from the log that its receiver feeds."""
