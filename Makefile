@@ -8,7 +8,7 @@ export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench chaos build clean
+.PHONY: help install demo test lint format bench chaos lock build clean
 
 help: ## Show the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -37,6 +37,11 @@ format: install ## Let ruff mend what it can
 
 test: install ## Every test of every part
 	$(RUN) pytest -n 2 --dist loadgroup
+
+lock: $(UV) ## Take newer releases of the dependencies: uv.lock, and constraints.txt for Meltano
+	$(UV) lock
+	@$(UV) export --frozen --quiet --no-hashes --no-emit-workspace --no-annotate --no-header --no-dev \
+		--all-extras --package tap-sendgrid --package target-segment-warehouse --output-file constraints.txt > /dev/null
 
 build: install ## Wheels and source archives of both packages, in dist/
 	$(UV) build --package tap-sendgrid --out-dir dist
