@@ -42,7 +42,7 @@ SDC_COLUMNS = frozenset(
 
 # Postgres keeps these for itself in every table; as a user's column they would be refused.
 _SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
-# `open` is reserved on Redshift, where most users of Segment met it: one name for all engines (W25).
+# `open` is reserved on Redshift, where most users of Segment met it: one name for all (W25).
 _RESERVED_TABLES = frozenset({"activity", "open", "sync_reports"})
 _HASH_LENGTH = 8
 
