@@ -2,3 +2,80 @@
 
 >>> log = open_event_log("sqlite:///events.db")
 """
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from tap_sendgrid.event_log.base import (
+    FORWARDER_PREFIX,
+    Delivery,
+    EventLog,
+    EventLogError,
+    LoggedDelivery,
+    LogStatus,
+    MinuteCount,
+    Position,
+    Quarantined,
+    Trimmed,
+)
+
+__all__ = [
+    "FORWARDER_PREFIX",
+    "Delivery",
+    "EventLog",
+    "EventLogError",
+    "LogStatus",
+    "LoggedDelivery",
+    "MinuteCount",
+    "Position",
+    "Quarantined",
+    "Trimmed",
+    "open_event_log",
+]
+
+
+def open_event_log(url: str, *, create: bool = True) -> EventLog:
+    """Open the log at an address.
+
+    Args:
+        url: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, each with an optional
+            ``?max_bytes=N`` (a bound on the file) and ``?timeout=S`` (seconds to wait for a lock).
+        create: Make the log if it does not exist.
+
+    Raises:
+        EventLogError: The address is not understood, or what is there cannot be opened.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        from tap_sendgrid.event_log.sqlite import SQLiteEventLog
+
+        if parts.netloc or len(parts.path) < 2:  # "/" alone names no file
+            raise EventLogError(
+                "unavailable",
+                f"{url!r} is no SQLite address: write sqlite:///events.db for a file in the "
+                "working folder, sqlite:////var/lib/events.db (four slashes) for an absolute path",
+            )
+        options = _numbers(url, parse_qs(parts.query), {"max_bytes", "timeout"})
+        return SQLiteEventLog(
+            unquote(parts.path[1:]),
+            create=create,
+            max_bytes=int(options["max_bytes"]) if "max_bytes" in options else None,
+            timeout=options.get("timeout", 5.0),
+        )
+    raise EventLogError(
+        "unavailable",
+        f"no event log is known for {url!r}: write sqlite:///events.db",
+    )
+
+
+def _numbers(url: str, query: dict[str, list[str]], known: set[str]) -> dict[str, float]:
+    """The options of an address as numbers."""
+    if unknown := set(query) - known:
+        raise EventLogError(
+            "unavailable", f"unknown option {sorted(unknown)} in {url!r}: known are {sorted(known)}"
+        )
+    try:
+        return {name: float(values[-1]) for name, values in query.items()}
+    except ValueError:
+        raise EventLogError("unavailable", f"the options of {url!r} must be numbers") from None

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal, NamedTuple
+
+FORWARDER_PREFIX = "forward:"
+"""Consumers that pass deliveries on to another URL; the others bring them into a warehouse."""
+
+ErrorKind = Literal["locked", "full", "corrupt", "not_a_log", "unavailable", "position"]
+
+
+class EventLogError(Exception):
+    """The log cannot do what was asked; the message says what to do.
+
+    Attributes:
+        kind: ``locked`` another process holds the log longer than the timeout; ``full`` no space
+            left; ``corrupt`` damaged; ``not_a_log`` something else lives at that address;
+            ``unavailable`` cannot be opened or reached; ``position`` an impossible offset.
+    """
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        super().__init__(message)
+        self.kind: ErrorKind = kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +49,74 @@ class LoggedDelivery:
 
     offset: int
     delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a consumer has committed, and when it last did (aware, UTC)."""
+
+    consumer: str
+    offset: int
+    committed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A delivery kept aside because its body cannot be read as events.
+
+    Attributes:
+        id: Its number in quarantine; only grows.
+        offset: Its place in the log, None when it never was there.
+        reason: What is wrong with it, in words.
+        quarantined_at: When it was set aside (aware, UTC).
+        delivery: The delivery as it arrived.
+    """
+
+    id: int
+    offset: int | None
+    reason: str
+    quarantined_at: datetime
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """What a trim removed, and the consumers that kept it from removing more.
+
+    Attributes:
+        deliveries: How many deliveries went.
+        held_by: Consumers behind the retention border, or a word that none has committed yet.
+    """
+
+    deliveries: int
+    held_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogStatus:
+    """The extent of a log, cheap to ask for whatever its size.
+
+    Attributes:
+        first: Lowest offset still stored; ``end + 1`` when nothing is.
+        end: As :meth:`EventLog.end`.
+        size_bytes: What the log takes on disk (of one replica).
+        quarantined: How many deliveries are in quarantine.
+        last_received_at: Arrival of the newest delivery still stored (aware, UTC).
+    """
+
+    first: int
+    end: int
+    size_bytes: int
+    quarantined: int
+    last_received_at: datetime | None
+
+
+class MinuteCount(NamedTuple):
+    """How often something happened in one minute (``minute`` = epoch seconds // 60)."""
+
+    minute: int
+    name: str
+    total: int
 
 
 class EventLog(ABC):
@@ -55,6 +143,74 @@ class EventLog(ABC):
     @abstractmethod
     def commit(self, consumer: str, offset: int) -> None:
         """Record that everything up to ``offset`` is safe with ``consumer``; never moves back."""
+
+    @abstractmethod
+    def positions(self) -> list[Position]:
+        """Every consumer that ever committed, by name."""
+
+    @abstractmethod
+    def forget(self, consumer: str) -> bool:
+        """Drop a consumer that will not come back, so that trimming waits for it no longer."""
+
+    @abstractmethod
+    def status(self) -> LogStatus:
+        """The extent of the log."""
+
+    @abstractmethod
+    def arrival_after(self, offset: int) -> datetime | None:
+        """When the first delivery after ``offset`` arrived; None when there is none."""
+
+    @abstractmethod
+    def find(self, since: datetime, until: datetime) -> Iterator[LoggedDelivery]:
+        """Deliveries that arrived at ``since <= received_at < until``, in offset order."""
+
+    @abstractmethod
+    def trim(self, before: datetime) -> Trimmed:
+        """Remove deliveries older than ``before`` that every consumer has committed.
+
+        Nothing goes while no consumer other than forwarders has ever committed. Space is given
+        back to the system.
+        """
+
+    @abstractmethod
+    def quarantine(self, delivery: Delivery, reason: str, offset: int | None = None) -> None:
+        """Set a delivery aside, on disk on return; once per ``offset``, however often asked."""
+
+    @abstractmethod
+    def quarantined(self, after: int = 0, limit: int = 100) -> list[Quarantined]:
+        """What is in quarantine, by id from ``after`` on."""
+
+    @abstractmethod
+    def release(self, ids: Iterable[int]) -> list[int]:
+        """Move deliveries from quarantine to the end of the log; return their new offsets."""
+
+    @abstractmethod
+    def discard(self, ids: Iterable[int]) -> int:
+        """Delete deliveries from quarantine for good; return how many there were."""
+
+    @abstractmethod
+    def get(self, key: str) -> str | None:
+        """A setting that all processes on this log share."""
+
+    @abstractmethod
+    def put(self, key: str, value: str) -> None:
+        """Store a setting that all processes on this log share."""
+
+    @abstractmethod
+    def put_if_absent(self, key: str, value: str) -> str:
+        """Store a setting unless there is one; return the one that stands."""
+
+    @abstractmethod
+    def add_counts(self, minute: int, counts: Mapping[str, int]) -> None:
+        """Add to the counts of a minute, for people to look at; kept for a day."""
+
+    @abstractmethod
+    def counts(self, since_minute: int) -> list[MinuteCount]:
+        """The counts from a minute on."""
+
+    @abstractmethod
+    def check(self) -> list[str]:
+        """Read everything and return what is wrong with it, in words; empty when all is well."""
 
     @abstractmethod
     def close(self) -> None:
