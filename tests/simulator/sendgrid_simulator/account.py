@@ -1,0 +1,184 @@
+"""The account: what SendGrid holds for one (sub)user, as a model that tests may alter at any time."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sendgrid_simulator.options import Generation, SimulatorOptions
+from sendgrid_simulator.population import ContactBook
+from sendgrid_simulator.scopes import FULL_ACCESS
+from sendgrid_simulator.times import DAY, midnight
+
+if TYPE_CHECKING:
+    from sendgrid_simulator.exports import ExportJob
+    from sendgrid_simulator.webhooks import Webhook
+
+
+@dataclass
+class ContactList:
+    """A list. ``id`` is the current generation's, ``number`` the legacy one's."""
+
+    id: str
+    number: int
+    name: str
+    contact_count: int
+    every: int = 0  # generated members: every n-th contact; 0 is none
+
+
+@dataclass
+class Segment:
+    """A segment of either generation; ``version`` tells 2.0 from v1 in the current one."""
+
+    id: str
+    number: int
+    name: str
+    contacts_count: int
+    created_at: int
+    updated_at: int
+    version: str = "2"
+    parent_list: ContactList | None = None
+    every: int = 0
+    query_dsl: str = "SELECT contact_id, updated_at FROM contact_data WHERE first_name IS NOT NULL"
+    conditions: list[dict[str, str]] = field(default_factory=list)
+    error_message: str = ""
+
+
+@dataclass
+class Campaign:
+    """A single send, or a legacy campaign. ``status`` is draft, scheduled or triggered (sent)."""
+
+    id: str
+    number: int
+    name: str
+    status: str
+    created_at: int
+    updated_at: int
+    send_at: int | None = None
+    subject: str = ""
+    categories: list[str] = field(default_factory=list)
+    list_ids: list[str] = field(default_factory=list)
+    segment_ids: list[str] = field(default_factory=list)
+    sender_id: int | None = None
+    suppression_group_id: int | None = None
+    custom_unsubscribe_url: str | None = None
+    html_content: str = ""
+    plain_content: str = ""
+    editor: str = "code"
+    abtest: dict[str, Any] | None = None
+
+
+class Account:
+    """One SendGrid (sub)user.
+
+    Attributes:
+        generation: The marketing generation; the other answers 403.
+        api_keys: Scopes by API key; tests take scopes away or add keys.
+        lists, segments, campaigns: In the order in which the API gives them.
+        contacts: See `ContactBook`.
+        exports: Export jobs by id, oldest first.
+        webhooks: The Event Webhooks, oldest first.
+    """
+
+    def __init__(self, options: SimulatorOptions, *, username: str = "", number: int = 0) -> None:
+        seed = options.seed + number * 7919
+        self.options = options
+        self.username = username
+        self.seed = seed
+        self.user_id = 1234567 + number
+        self.anchor = midnight() if options.anchor is None else options.anchor
+        self.generation: Generation = options.generation
+        self.rng = random.Random(seed)
+        self.api_keys = {
+            self._new_key(): set(FULL_ACCESS if options.scopes is None else options.scopes)
+        }
+        self.lists = [self._list(number) for number in range(options.lists)]
+        self.segments = [self._segment(number) for number in range(options.segments)]
+        self.segments += [self._segment(n + 500, "1") for n in range(options.segments_v1)]
+        self.campaigns = [self._campaign(number) for number in range(options.campaigns)]
+        self.contacts = ContactBook(
+            options.contacts, seed, self.anchor, options.same_second, self._membership
+        )
+        self.exports: dict[str, ExportJob] = {}
+        self.webhooks: list[Webhook] = []
+
+    @property
+    def api_key(self) -> str:
+        """The account's first API key."""
+        return next(iter(self.api_keys))
+
+    def uuid(self) -> str:
+        """A new id that follows from the seed."""
+        return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
+
+    def _new_key(self) -> str:
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+        key_id, secret = ("".join(self.rng.choices(letters, k=size)) for size in (22, 43))
+        return f"SG.{key_id}.{secret}"
+
+    def _list(self, number: int) -> ContactList:
+        every = number + 1
+        count = -(-self.options.contacts // every)
+        name = "All contacts" if number == 0 else f"Every {every}. contact"
+        return ContactList(self.uuid(), 9000 + number, name, count, every)
+
+    def _segment(self, number: int, version: str = "2") -> Segment:
+        created = self.anchor - 300 * DAY + number * 3600
+        every = number % 500 + 5
+        name = f"Segment {number}"
+        return Segment(
+            id=self.uuid(),
+            number=100 + number,
+            name=name,
+            contacts_count=-(-self.options.contacts // every),
+            created_at=created,
+            updated_at=created + number % 500 * DAY,
+            version=version,
+            parent_list=self.lists[0] if number % 2 == 0 and self.lists else None,
+            every=every,
+            conditions=[
+                {"field": "first_name", "value": "Ann", "operator": "eq", "and_or": ""},
+                {"field": "plan", "value": "gold", "operator": "ne", "and_or": "and"},
+            ],
+        )
+
+    def _campaign(self, number: int) -> Campaign:
+        status = ("triggered", "draft", "scheduled")[number % 3]
+        created = self.anchor - (number + 1) * DAY  # newest first
+        draft = status == "draft"
+        sent = created + (3600 if status == "triggered" else 30 * DAY)
+        ids = [self.lists[0].id] if self.lists else []
+        campaign = Campaign(
+            id=self.uuid(),
+            number=23000 - number,
+            name=f"News {self.options.campaigns - number}",
+            status=status,
+            created_at=created,
+            updated_at=created + 1800,
+            send_at=None if draft else sent,
+            subject="" if draft else f"What is new, part {number}",
+            categories=[] if draft else ["news", f"part-{number}"],
+            list_ids=[] if draft else ids,
+            sender_id=None if draft else 1001,
+            suppression_group_id=None if draft else 10,
+            html_content="" if draft else "<p>Hello, <b>{{first_name}}</b> — café?</p>",
+            plain_content="" if draft else "Hello, {{first_name}}",
+        )
+        if number == 3:
+            campaign.abtest = {
+                "type": "subject",
+                "winner_criteria": "open",
+                "test_percentage": 50,
+                "duration": "6h",
+                "winning_template_id": "",
+                "winner_selected_at": None,
+                "expiration_date": None,
+            }
+        return campaign
+
+    def _membership(self, index: int) -> tuple[list[str], list[str]]:
+        lists = [item.id for item in self.lists if item.every and index % item.every == 0]
+        segments = [item.id for item in self.segments if item.every and index % item.every == 0]
+        return lists, segments
