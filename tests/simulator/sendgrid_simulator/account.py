@@ -1,18 +1,23 @@
-"""The account: what SendGrid holds for one (sub)user, as a model that tests may alter at any time."""
+"""The account: what SendGrid holds for one (sub)user, as a model that tests may alter."""
 
 from __future__ import annotations
 
+import itertools
 import random
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sendgrid_simulator.messages import MessageBook
 from sendgrid_simulator.options import Generation, SimulatorOptions
 from sendgrid_simulator.population import ContactBook
 from sendgrid_simulator.scopes import FULL_ACCESS
+from sendgrid_simulator.signing import new_private_key
 from sendgrid_simulator.times import DAY, midnight
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
     from sendgrid_simulator.exports import ExportJob
     from sendgrid_simulator.webhooks import Webhook
 
@@ -78,6 +83,7 @@ class Account:
         api_keys: Scopes by API key; tests take scopes away or add keys.
         lists, segments, campaigns: In the order in which the API gives them.
         contacts: See `ContactBook`.
+        messages: What was sent, with all events: see `MessageBook`.
         exports: Export jobs by id, oldest first.
         webhooks: The Event Webhooks, oldest first.
     """
@@ -101,6 +107,15 @@ class Account:
         self.contacts = ContactBook(
             options.contacts, seed, self.anchor, options.same_second, self._membership
         )
+        days = options.message_days
+        self.messages = MessageBook(
+            options.messages,
+            seed,
+            self.anchor - (days + 1) * DAY,
+            days * DAY,
+            self.user_id,
+        )
+        self._signing_keys = itertools.count(seed)
         self.exports: dict[str, ExportJob] = {}
         self.webhooks: list[Webhook] = []
 
@@ -108,6 +123,10 @@ class Account:
     def api_key(self) -> str:
         """The account's first API key."""
         return next(iter(self.api_keys))
+
+    def new_signing_key(self) -> EllipticCurvePrivateKey:
+        """Another key pair each time; the first is the one that follows from the seed."""
+        return new_private_key(next(self._signing_keys))
 
     def uuid(self) -> str:
         """A new id that follows from the seed."""

@@ -1,4 +1,4 @@
-"""What all endpoints share: the call, the errors, JSON answers, pages, and how endpoints are declared."""
+"""What all endpoints share: the call, errors, JSON answers, pages, and how they are declared."""
 
 from __future__ import annotations
 

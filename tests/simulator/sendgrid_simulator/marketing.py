@@ -27,12 +27,32 @@ if TYPE_CHECKING:
 
 area = Area("marketing.read", family="marketing", eu=False)
 
-_RESERVED = (
-    "first_name last_name email alternate_emails address_line_1 address_line_2 city "
-    "state_province_region postal_code country phone_number whatsapp line facebook unique_name "
-    "email_domains last_clicked last_opened last_emailed singlesend_id automation_id created_at "
-    "updated_at contact_id"
-).split()
+_RESERVED = [
+    "first_name",
+    "last_name",
+    "email",
+    "alternate_emails",
+    "address_line_1",
+    "address_line_2",
+    "city",
+    "state_province_region",
+    "postal_code",
+    "country",
+    "phone_number",
+    "whatsapp",
+    "line",
+    "facebook",
+    "unique_name",
+    "email_domains",
+    "last_clicked",
+    "last_opened",
+    "last_emailed",
+    "singlesend_id",
+    "automation_id",
+    "created_at",
+    "updated_at",
+    "contact_id",
+]
 _DATES = {"last_clicked", "last_opened", "last_emailed", "created_at", "updated_at"}
 
 

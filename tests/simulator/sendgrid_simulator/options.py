@@ -1,4 +1,4 @@
-"""What a simulated SendGrid is like: its size, its generation, and the traps that are switched on."""
+"""What a simulated SendGrid is like: its size, its generation, the traps that are on."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ class SimulatorOptions:
         same_second: How many of the newest contacts share one second of ``updated_at`` (a bulk
             upsert, which defeats every bisection by time).
         messages: Number of messages in the account's history (webhook events, logs, statistics).
+        message_days: Days over which they were sent, ending a day before ``anchor``.
         subusers: User names of subusers, each an account of its own behind ``on-behalf-of``.
         scopes: Scopes of the API key; None is full access.
         allowed_ips: IP Access Management: client addresses that may call; None is no restriction.
@@ -101,6 +102,7 @@ class SimulatorOptions:
     campaigns: int = 5
     same_second: int = 1
     messages: int = 0
+    message_days: int = 7
     subusers: tuple[str, ...] = ()
     scopes: tuple[str, ...] | None = None
     allowed_ips: tuple[str, ...] | None = None

@@ -38,7 +38,24 @@ TEXT_FIELDS = (
     "anonymous_id",
 )
 
-_FIRST = "Ann Bob Zoë José Li Mía Søren Łucja Chloé Dmitri Aoife Björn Nour 明 Ömer Kim".split()
+_FIRST = [
+    "Ann",
+    "Bob",
+    "Zoë",
+    "José",
+    "Li",
+    "Mía",
+    "Søren",
+    "Łucja",
+    "Chloé",
+    "Dmitri",
+    "Aoife",
+    "Björn",
+    "Nour",
+    "明",
+    "Ömer",
+    "Kim",
+]
 _LAST = ("O'Brien", "Müller", "Smith-Jones", "García", "Nguyễn", "d'Arc", 'de "la" Cruz', "Ng")
 _CITY = ("Paris", "São Paulo", "Denver", "東京", "Zürich", "Saint-Rémy, Provence", "Oslo", "Cork")
 _COUNTRY = ("France", "Brasil", "USA", "日本", "Schweiz", "France", "Norge", "Ireland")
@@ -118,12 +135,8 @@ class ContactBook:
         self._next = size
         self._membership = membership
         self._shift = random.Random(seed + 1).getrandbits(32)
-        self._tail = "-%04x-4%03x-8%03x-%012x" % (
-            seed >> 32 & 0xFFFF,
-            seed >> 20 & 0xFFF,
-            self._shift & 0xFFF,
-            random.Random(seed + 2).getrandbits(48),
-        )
+        node = random.Random(seed + 2).getrandbits(48)
+        self._tail = f"-5e4d-4{seed & 0xFFF:03x}-8{self._shift & 0xFFF:03x}-{node:012x}"
         self._created_from = anchor - 730 * DAY
         self._updated_from = anchor - 365 * DAY
         self._span = 365 * DAY - 3600

@@ -8,7 +8,14 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    MutableMapping,
+)
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +32,7 @@ from sendgrid_simulator.account import Account
 from sendgrid_simulator.gate import RateLimiter, authorize
 from sendgrid_simulator.http import ApiError, Area, Call, Endpoint, not_found
 from sendgrid_simulator.options import Fault, SimulatorOptions
+from sendgrid_simulator.sender import RetryPolicy, SendReport, WebhookSender
 
 AREAS: tuple[Area, ...] = (
     user.area,
@@ -55,7 +63,8 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope[_TRANSPORT] = self.transport  # type: ignore[typeddict-unknown-key]
+        scope: MutableMapping[str, Any] = self.scope  # type: ignore[assignment]
+        scope[_TRANSPORT] = self.transport
 
 
 class Simulator:
@@ -167,6 +176,36 @@ class Simulator:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    # -- the Event Webhook ------------------------------------------------------------------
+
+    def deliver(
+        self,
+        events: Iterable[dict[str, Any]] | None = None,
+        *,
+        batch_size: int = 100,
+        retry: RetryPolicy | None = None,
+    ) -> list[SendReport]:
+        """Posts events to every enabled webhook of the account: flags heeded, each key its own.
+
+        Args:
+            events: What to post; the events of all the account's messages when None.
+            batch_size: The most events of a delivery.
+            retry: When to try again; never when None.
+
+        Returns:
+            A report for each webhook that is enabled.
+        """
+        if events is None:
+            events = [event for message in self.account.messages for event in message.events]
+        everything = list(events)
+        reports = []
+        for webhook in self.account.webhooks:
+            if webhook.enabled:
+                wanted = [event for event in everything if webhook.wants(event["event"])]
+                sender = WebhookSender(webhook.url, webhook.private_key, retry=retry)
+                reports.append(sender.send_events(wanted, batch_size))
+        return reports
 
     # -- answering --------------------------------------------------------------------------
 

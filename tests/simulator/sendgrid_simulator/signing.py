@@ -1,4 +1,4 @@
-"""Signing webhook deliveries as SendGrid does: ECDSA P-256 with SHA-256 over timestamp and raw body.
+"""Signing webhook deliveries as SendGrid does: ECDSA P-256, SHA-256, over timestamp and body.
 
 Source: Twilio docs "Event Webhook Security Features", checked on public signed deliveries.
 """

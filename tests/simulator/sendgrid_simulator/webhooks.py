@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from sendgrid_simulator.http import ApiError, Area, Call, json_response
 from sendgrid_simulator.post import post_once
-from sendgrid_simulator.signing import DELIVERY_HEADERS, new_private_key, public_key_text, sign_body
+from sendgrid_simulator.signing import DELIVERY_HEADERS, public_key_text, sign_body
 from sendgrid_simulator.testbutton import test_body
 from sendgrid_simulator.times import iso
 
@@ -177,7 +177,7 @@ def sign(call: Call) -> Response:
     if not isinstance(enabled, bool):
         raise ApiError(400, "enabled must be a boolean", {"field": "enabled"})
     if enabled and webhook.private_key is None:
-        webhook.private_key = new_private_key()
+        webhook.private_key = call.account.new_signing_key()
     elif not enabled:
         webhook.private_key = None
     return signed(call)
@@ -202,7 +202,7 @@ def update(call: Call) -> Response:
     "POST", f"{BASE}/test", "user.webhooks.event.test.create", "user.webhooks.event.test.update"
 )
 async def test(call: Call) -> Response:
-    """Posts the eleven test events, signed when the webhook with this id is; flags do not matter."""
+    """Posts the eleven test events, whatever the flags; signed when this webhook is."""
     body = call.json_object()
     url = body.get("url")
     if not isinstance(url, str) or urlsplit(url).scheme not in ("http", "https"):
