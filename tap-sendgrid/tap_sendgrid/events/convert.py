@@ -1,0 +1,246 @@
+r"""From an event as SendGrid sent it to the record of its stream. Pure: no state, no I/O.
+
+The id of an event without ``sg_event_id`` is the lower-case hex SHA-256 of its canonical JSON:
+the event as parsed (``parse.py``), keys sorted by Unicode code point at every level, no white
+space, everything outside ASCII as lower-case ``\uXXXX``, integers as digits, other numbers as the
+shortest text that reads back as the same double.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from types import NoneType
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from tap_sendgrid.events.fields import EVENT_TYPES, EventType, Field, Kind, fields_of
+
+Record = dict[str, Any]
+
+Deselected = Mapping[str, Collection[str]]
+"""Of each selected stream, the names of the properties that are *not* selected."""
+
+_MAX_INT: Final = 2**63 - 1
+_MIN_INT: Final = -(2**63)
+_MAX_SECONDS: Final = 100_000_000_000  # the year 5138; what is larger is not in seconds
+_MAX_DEPTH: Final = 32
+_TYPES: Final[dict[Kind, type]] = {"string": str, "category": str, "integer": int, "boolean": bool}
+_ENCODER = msgspec.json.Encoder()
+
+
+class Misfit(Exception):
+    """A value that cannot become its field's kind without a loss."""
+
+
+class _Slot(NamedTuple):
+    """Where a key of an event goes: its property's name (None: not selected) and its field."""
+
+    name: str | None
+    type: type
+    field: Field
+
+
+class _Stream(NamedTuple):
+    name: str
+    slots: dict[str, _Slot]
+    deselected: frozenset[str]
+
+
+class Converter:
+    """Converts events to records, of the selected streams only and with what is selected of them.
+
+    Args:
+        deselected: The selected streams, and of each the properties that are not.
+    """
+
+    def __init__(self, deselected: Deselected) -> None:
+        self._by_word: dict[object, _Stream | None] = {}
+        self._other: _Stream | None = None
+        for event_type in EVENT_TYPES:
+            name = event_type.stream
+            stream = _stream(event_type, deselected[name]) if name in deselected else None
+            if event_type.word is None:
+                self._other = stream
+            else:
+                self._by_word[event_type.word] = stream
+
+    def convert(self, event: dict[str, Any], received_at: str) -> tuple[str, Record] | None:
+        """The stream and the record of any event; None if its stream is not selected.
+
+        Args:
+            event: One object of a delivery, as ``parse_body`` gives it; not changed.
+            received_at: When the delivery came, as :func:`iso` writes it.
+
+        Returns:
+            The stream's name and a record that is valid against the stream's schema. Every key of
+            the event is in it: as a property, or in ``custom_args`` if SendGrid does not define
+            the key for this event or the value does not fit the field.
+
+        Raises:
+            RecursionError: The event is nested too deep to be written.
+        """
+        word = event.get("event")
+        stream = self._by_word.get(word, self._other) if type(word) is str else self._other
+        if stream is None:
+            return None
+        given = event.get("sg_event_id")
+        record: Record = {
+            "id": given if given and type(given) is str else hashed_id(event),
+            "received_at": received_at,
+        }
+        custom: dict[str, Any] = {}
+        find = stream.slots.get
+        for key, value in event.items():
+            slot = find(key)
+            if slot is not None:
+                name, expected, field = slot
+                if type(value) is expected and (type(value) is not int or _fits_64_bits(value)):
+                    if name is not None:
+                        record[name] = value
+                    continue
+                try:
+                    fitting = _coerce_field(value, field)
+                except Misfit:
+                    custom[key] = _plain(value)
+                else:
+                    if name is not None:
+                        record[name] = fitting
+            elif key == "timestamp":
+                try:
+                    record["timestamp"], record["occurred_at"] = _instant(value)
+                except Misfit:
+                    custom[key] = _plain(value)
+            else:
+                custom[key] = value if type(value) is str else _plain(value)
+        if custom:
+            record["custom_args"] = custom
+        for name in stream.deselected:
+            record.pop(name, None)
+        return stream.name, record
+
+
+def _stream(event_type: EventType, deselected: Collection[str]) -> _Stream:
+    slots = {
+        field.key: _Slot(
+            None if field.name in deselected else field.name,
+            _TYPES.get(field.kind, NoneType),
+            field,
+        )
+        for field in fields_of(event_type.word).values()
+    }
+    own = frozenset(deselected) - {slot.field.name for slot in slots.values()}
+    return _Stream(event_type.stream, slots, own)
+
+
+def hashed_id(event: dict[str, Any]) -> str:
+    """The id of an event that came without one: the hash of its canonical JSON."""
+    canonical = json.dumps(event, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def iso(moment: datetime) -> str:
+    """UTC, ISO 8601, always with microseconds and ``Z``: sorts as text."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _instant(value: Any) -> tuple[int, str]:
+    """Epoch seconds and date-time of what SendGrid sent as timestamp.
+
+    Seconds are the rule; a Single Send sample of the docs has milliseconds (13 digits), and the
+    docs' table says string. What is longer than seconds can be is read as milli-, micro- or
+    nanoseconds; the date-time keeps the fraction.
+    """
+    if type(value) is str:
+        value = _digits(value)
+    if type(value) is int:
+        for unit in (1, 1_000, 1_000_000, 1_000_000_000):
+            if 0 <= value // unit <= _MAX_SECONDS:
+                seconds, rest = divmod(value, unit)
+                return seconds, _occurred_at(seconds, rest * 1_000_000 // unit)
+    elif type(value) is float and 0 <= value <= _MAX_SECONDS:
+        seconds = math.floor(value)
+        return seconds, _occurred_at(seconds, int((value - seconds) * 1_000_000))
+    raise Misfit
+
+
+@lru_cache(maxsize=65_536)
+def _occurred_at(seconds: int, microseconds: int) -> str:
+    return iso(datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds))
+
+
+def _digits(text: str) -> int:
+    """The integer that a text of digits writes, if it writes it in the one normal way."""
+    if text.isascii() and len(text) <= 20 and text.removeprefix("-").isdigit():
+        value = int(text)
+        if str(value) == text:
+            return value
+    raise Misfit
+
+
+def _coerce_field(value: Any, field: Field) -> Any:
+    """The value as the field's kind, nothing lost; ``Misfit`` if that cannot be."""
+    if field.kind != "object" or value is None:
+        return _coerce(value, field.kind)
+    if type(value) is not dict:
+        raise Misfit
+    return {
+        key: _coerce(item, field.parts[key]) if key in field.parts else _plain(item)
+        for key, item in value.items()
+    }
+
+
+def _coerce(value: Any, kind: Kind) -> Any:
+    if value is None or (type(value) is str and kind in ("string", "category")):
+        return value
+    if kind == "integer":
+        return _coerce_integer(value)
+    if kind == "boolean":
+        return _coerce_boolean(value)
+    return _json_text(value)
+
+
+def _coerce_integer(value: Any) -> int:
+    if type(value) is str:
+        value = _digits(value)
+    elif type(value) is float and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and _fits_64_bits(value):
+        return int(value)  # true and false are 1 and 0: docs and wire differ over `tls`
+    raise Misfit
+
+
+def _coerce_boolean(value: Any) -> bool:
+    if type(value) is bool:
+        return value
+    if type(value) is int and value in (0, 1):
+        return bool(value)
+    if type(value) is str and value in ("true", "false"):
+        return value == "true"
+    raise Misfit
+
+
+def _json_text(value: Any) -> str:
+    return _ENCODER.encode(value).decode()
+
+
+def _fits_64_bits(value: int) -> bool:
+    return _MIN_INT <= value <= _MAX_INT
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """The value as any JSON reader can hold it: no integer beyond 64 bits, no deep nesting."""
+    if type(value) is int and not _fits_64_bits(value):
+        return _json_text(value)
+    if isinstance(value, list | dict):
+        if depth >= _MAX_DEPTH:
+            return _json_text(value)
+        if isinstance(value, list):
+            return [_plain(item, depth + 1) for item in value]
+        return {key: _plain(item, depth + 1) for key, item in value.items()}
+    return value

@@ -1,0 +1,83 @@
+"""The tap's side of the event log: opening it, and what a delivery yields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tap_sendgrid.event_log import Delivery, EventLog, EventLogError, open_event_log
+from tap_sendgrid.events.convert import Converter, Record, iso
+from tap_sendgrid.events.parse import parse_body
+
+if TYPE_CHECKING:
+    from singer_sdk import Tap
+
+    from tap_sendgrid.events.streams import EventStream
+
+DEFAULT_EVENT_LOG_URL = "sqlite:///events.db"
+
+
+@dataclass(slots=True)
+class Converted:
+    """The records of a delivery with their streams, and why parts of it (or all) gave none."""
+
+    records: list[tuple[str, Record]] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+
+
+def convert_delivery(converter: Converter, delivery: Delivery) -> Converted:
+    """Everything that a delivery yields; never fails, whatever the body is."""
+    parsed = parse_body(delivery.body)
+    received_at = iso(delivery.received_at)
+    result = Converted(rejected=parsed.rejected)
+    convert, keep = converter.convert, result.records.append
+    for index, event in enumerate(parsed.events):
+        try:
+            converted = convert(event, received_at)
+        except RecursionError:
+            result.rejected.append(f"event {index} is nested too deep")
+            continue
+        if converted is not None:
+            keep(converted)
+    return result
+
+
+def open_log(tap: Tap, streams: Sequence[EventStream], *, create: bool = False) -> EventLog | None:
+    """Open the tap's event log and tell it how far the target has come.
+
+    The state that a run is given holds what the target had committed, so everything up to the
+    smallest bookmark may be trimmed from the log.
+
+    Returns:
+        The log; None, with a warning, where there is none yet and no state says there was one.
+
+    Raises:
+        EventLogError: The log cannot be opened, or the state belongs to another log.
+    """
+    url = tap.config.get("event_log_url") or DEFAULT_EVENT_LOG_URL
+    bookmarks = {stream.name: stream.bookmark for stream in streams}
+    furthest = max(bookmarks.values(), default=0)
+    try:
+        log = open_event_log(url, create=create)
+    except EventLogError as error:
+        if error.kind != "missing" or furthest:
+            raise
+        tap.logger.warning(
+            "No event log at %s: no events to sync. Start the receiver with the same "
+            "event_log_url (`sendgrid-webhook serve`), or mend the setting.",
+            url,
+        )
+        return None
+    end = log.end()
+    if furthest > end:
+        log.close()
+        raise EventLogError(
+            "position",
+            f"the event log {url} ends at offset {end}, but the state says that {furthest} was "
+            "read: it belongs to another log. Set event_log_url to the log of this state, or "
+            "clear the state of the event streams to read this log from its start (events that "
+            "are in the warehouse already do not come twice).",
+        )
+    log.commit(tap.config.get("event_log_consumer") or tap.name, min(bookmarks.values()))
+    return log

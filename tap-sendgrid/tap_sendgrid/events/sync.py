@@ -1,0 +1,217 @@
+"""One pass over the event log feeds all event streams, to its present end or for ever."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from singer_sdk.exceptions import ConfigValidationError
+
+from tap_sendgrid.event_log import EventLog, LoggedDelivery
+from tap_sendgrid.events.convert import Converter
+from tap_sendgrid.events.reader import convert_delivery, open_log
+from tap_sendgrid.events.writer import Writer, open_writer
+
+if TYPE_CHECKING:
+    from singer_sdk import Tap
+
+    from tap_sendgrid.events.streams import EventStream
+
+STATE_RECORDS = 10_000
+STATE_SECONDS = 2.0
+POLL_SECONDS = 0.2
+PROGRESS_SECONDS = 30.0
+
+
+def sync_events(tap: Tap, streams: Sequence[EventStream]) -> None:
+    """Write SCHEMA, RECORD and STATE of the selected event streams, in one pass over the log.
+
+    The pass begins after the smallest bookmark; a stream takes only what is after its own. STATE
+    is written at the borders of deliveries only, and is true of all streams at once. SIGTERM and
+    SIGINT end the pass at such a border, with a last STATE.
+
+    Args:
+        tap: The tap; its settings `event_log_url`, `event_log_consumer` and `follow` count.
+        streams: Event streams; those not selected are left out, their bookmarks stay.
+
+    Raises:
+        EventLogError: The log cannot be read, or the state belongs to another log.
+        ConfigValidationError: `follow` together with `batch_config`.
+    """
+    chosen = [stream for stream in streams if stream.selected]
+    if not chosen:
+        return
+    follow = bool(tap.config.get("follow"))
+    if tap.config.get("batch_config"):
+        if follow:
+            raise ConfigValidationError(
+                "`follow` and `batch_config` do not go together: batch files are written at the "
+                "end of a stream, and a stream that is followed has none. Remove one of them."
+            )
+        for stream in chosen:  # batch files are the SDK's: a pass for each stream
+            stream.sync()
+            stream.finalize_state_progress_markers()
+        return
+    for stream in chosen:
+        stream._write_schema_message()
+    log = open_log(tap, chosen, create=follow)
+    if log is None:
+        return
+    try:
+        with open_writer(tap, chosen) as writer, _stop_signals() as stopped:
+            _Pass(tap, log, chosen, writer, stopped).run(follow=follow)
+    finally:
+        log.close()
+
+
+class _Stopped:
+    """Set by the first SIGTERM or SIGINT."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __bool__(self) -> bool:
+        return self.requested
+
+    def request(self, *_: object) -> None:
+        self.requested = True
+
+
+@contextmanager
+def _stop_signals() -> Iterator[_Stopped]:
+    """Take SIGTERM and SIGINT as a wish to stop soon, instead of the SDK's exit at once."""
+    stopped = _Stopped()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped  # Python delivers signals to the main thread only
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, stopped.request) for number in numbers]
+    try:
+        yield stopped
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+class _Pass:
+    """Reads deliveries in order, writes their records, and keeps the bookmarks true."""
+
+    def __init__(
+        self,
+        tap: Tap,
+        log: EventLog,
+        streams: Sequence[EventStream],
+        writer: Writer,
+        stopped: _Stopped,
+    ) -> None:
+        self._tap = tap
+        self._log = log
+        self._streams = streams
+        self._writer = writer
+        self._stopped = stopped
+        self._converter = Converter({stream.name: stream.deselected() for stream in streams})
+        self._starts = {stream.name: stream.start for stream in streams}
+        self._all_started = max(self._starts.values())
+        self._position = min(self._starts.values())
+        self._records = 0
+        self._records_at_state = 0
+        self._position_at_state = self._position
+        self._state_due = 0.0
+        self._progress_due = 0.0
+
+    def run(self, *, follow: bool) -> None:
+        """Read to the end that the log has now; with ``follow``, to every later one."""
+        with ExitStack() as counters:
+            self._counters = {
+                stream.name: counters.enter_context(stream.get_record_counter())
+                for stream in self._streams
+            }
+            self._state_due = time.monotonic() + STATE_SECONDS
+            self._progress_due = time.monotonic() + PROGRESS_SECONDS
+            until = self._log.end()
+            while True:
+                self._read(until)
+                if self._stopped or not follow:
+                    break
+                self._writer.flush()
+                self._tick(until)
+                until = self._wait_for_more(until)
+            self._write_state()
+        self._tap.logger.info(
+            "Read the event log up to offset %d: %d events%s.",
+            self._position,
+            self._records,
+            "; stopped by a signal" if self._stopped else "",
+        )
+
+    def _read(self, until: int) -> None:
+        for logged in self._log.read(self._position, until):
+            self._deliver(logged)
+            self._position = logged.offset
+            self._tick(until)
+            if self._stopped:
+                return
+        self._position = max(self._position, until)  # offsets may have gaps, at the end too
+
+    def _deliver(self, logged: LoggedDelivery) -> None:
+        converted = convert_delivery(self._converter, logged.delivery)
+        records = converted.records
+        if logged.offset <= self._all_started:
+            records = [pair for pair in records if self._starts[pair[0]] < logged.offset]
+        too_large = self._writer.write(records, len(logged.delivery.body))
+        rejected = converted.rejected + too_large
+        if rejected:
+            reason = "; ".join(rejected[:10])
+            if len(rejected) > 10:
+                reason += f"; and {len(rejected) - 10} more"
+            self._log.quarantine(logged.delivery, reason, logged.offset)
+            self._tap.logger.warning(
+                "Delivery %d of the event log is in quarantine: %s. `sendgrid-webhook quarantine` "
+                "lists it; its other events are synced.",
+                logged.offset,
+                reason,
+            )
+        self._records += len(records) - len(too_large)
+        for name, _ in records:
+            self._counters[name].value += 1
+
+    def _tick(self, until: int) -> None:
+        """At the border of a delivery: STATE and a line of progress, when they are due."""
+        now = time.monotonic()
+        if now >= self._state_due or self._records - self._records_at_state >= STATE_RECORDS:
+            self._write_state()
+        if now >= self._progress_due:
+            self._progress_due = now + PROGRESS_SECONDS
+            self._tap.logger.info(
+                "Event log: at offset %d of %d, %d events so far.",
+                self._position,
+                until,
+                self._records,
+            )
+            for counter in self._counters.values():
+                counter.increment(0)  # lets the counter log itself when its interval is over
+
+    def _write_state(self) -> None:
+        self._state_due = time.monotonic() + STATE_SECONDS
+        if self._position == self._position_at_state and self._records == self._records_at_state:
+            return
+        self._records_at_state = self._records
+        self._position_at_state = self._position
+        for stream in self._streams:
+            stream.advance(max(self._position, self._starts[stream.name]))
+        self._writer.flush()
+        self._tap.state_writer.write_state(self._tap.state)
+
+    def _wait_for_more(self, until: int) -> int:
+        """Sleep until the log has grown or somebody wants to stop; return its end."""
+        while not self._stopped:
+            end = self._log.end()
+            if end > until:
+                return end
+            time.sleep(POLL_SECONDS)
+            self._tick(until)
+        return until
