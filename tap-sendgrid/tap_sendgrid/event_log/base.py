@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 FORWARDER_PREFIX = "forward:"
 """Consumers that pass deliveries on to another URL; the others bring them into a warehouse."""
 
-ErrorKind = Literal["locked", "full", "corrupt", "not_a_log", "unavailable", "position"]
+ErrorKind = Literal["locked", "full", "corrupt", "not_a_log", "missing", "unavailable", "position"]
 
 
 class EventLogError(Exception):
@@ -20,7 +20,8 @@ class EventLogError(Exception):
     Attributes:
         kind: ``locked`` another process holds the log longer than the timeout; ``full`` no space
             left; ``corrupt`` damaged; ``not_a_log`` something else lives at that address;
-            ``unavailable`` cannot be opened or reached; ``position`` an impossible offset.
+            ``missing`` nothing is there and it was not to be made; ``unavailable`` cannot be
+            opened or reached; ``position`` an impossible offset.
     """
 
     def __init__(self, kind: ErrorKind, message: str) -> None:
