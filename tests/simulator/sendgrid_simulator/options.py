@@ -82,6 +82,8 @@ class SimulatorOptions:
         rate_limits: The same for paths that begin so; the longest match counts.
         max_webhooks: Number of webhooks that the plan allows.
         email_activity: Whether the account has the add-on for ``/v3/messages``.
+        worker_delay_seconds: How late uploads are, as the legacy status says.
+        legacy_exports: Whether the account has the upgrade of 2025 with ``/v3/contactdb/exports``.
         fuzzy_pages: Legacy recipients pages a little over and under size, one of them empty.
         moving_offsets: Suppressions that arrive at the top of the list while it is paged: so many
             new rows after each page.
@@ -116,6 +118,8 @@ class SimulatorOptions:
     rate_limits: dict[str, tuple[int, float]] = field(default_factory=dict)
     max_webhooks: int = 5
     email_activity: bool = False
+    worker_delay_seconds: float = 0.0
+    legacy_exports: bool = False
     fuzzy_pages: bool = True
     moving_offsets: int = 0
     search_timeout: bool = False

@@ -241,6 +241,23 @@ class ContactBook:
         last = bisect.bisect_right(range(self.size), high, key=self.updated_at)
         return range(first, last)
 
+    def created_between(self, low: float, high: float) -> range:
+        """The same by ``created_at``."""
+        first = bisect.bisect_left(range(self.size), low, key=self.created_at)
+        return range(first, bisect.bisect_right(range(self.size), high, key=self.created_at))
+
+    @property
+    def slots(self) -> int:
+        """Places of contacts in page order; those of deleted ones stay empty."""
+        return self._next
+
+    def at(self, slot: int) -> Contact | None:
+        """The contact at a place of the page order, None when it was deleted."""
+        index = slot * self._stride % self.size if slot < self.size else slot
+        if index in self.deleted or (index >= self.size and index not in self.changed):
+            return None
+        return self.get(index)
+
     def newest(self, limit: int) -> list[Contact]:
         """The contacts that were added last, newest first."""
         added = sorted((i for i in self.changed if i >= self.size), reverse=True)[:limit]

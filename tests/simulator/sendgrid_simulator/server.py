@@ -27,7 +27,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sendgrid_simulator import contacts, exports, marketing, user, webhooks
+from sendgrid_simulator import contacts, exports, legacy, marketing, user, webhooks
 from sendgrid_simulator.account import Account
 from sendgrid_simulator.gate import RateLimiter, authorize
 from sendgrid_simulator.http import ApiError, Area, Call, Endpoint, not_found
@@ -41,6 +41,7 @@ AREAS: tuple[Area, ...] = (
     exports.area,
     exports.download_area,
     webhooks.area,
+    legacy.area,
 )
 _REMEMBERED_REQUESTS = 100_000
 _TRANSPORT = "sendgrid_simulator.transport"
