@@ -1,0 +1,1 @@
+"""The one HTTP layer to SendGrid: client, errors, rate limits, scopes, generation."""

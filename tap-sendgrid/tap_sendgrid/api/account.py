@@ -1,0 +1,87 @@
+"""One SendGrid (sub)user as the tap sees it: its client, scopes, generation and custom fields."""
+
+from __future__ import annotations
+
+import threading
+
+import requests
+
+from tap_sendgrid.api import scopes
+from tap_sendgrid.api.client import Client, new_session
+from tap_sendgrid.api.errors import Forbidden, SendGridError, WrongGeneration
+from tap_sendgrid.api.generation import (
+    CustomField,
+    Generation,
+    fetch_custom_fields,
+    parse_custom_fields,
+    probe,
+)
+from tap_sendgrid.api.settings import ApiSettings
+
+__all__ = ["Account", "CustomField", "Generation", "parse_custom_fields"]
+
+
+class Account:
+    """Everything that is asked once per (sub)user and then known.
+
+    Args:
+        settings: How SendGrid is reached.
+        subuser: The subuser to act for; None: the account of the key.
+        session: Connections to share with other accounts.
+    """
+
+    def __init__(
+        self,
+        settings: ApiSettings,
+        subuser: str | None = None,
+        session: requests.Session | None = None,
+    ) -> None:
+        self.settings = settings
+        self.client = Client(
+            settings.api_key,
+            settings.api_url,
+            on_behalf_of=subuser,
+            user_agent=settings.user_agent,
+            session=session or new_session(),
+        )
+        self._lock = threading.Lock()
+        self._scopes: frozenset[str] | None = None
+        self._generation: Generation | None = None
+        self._fields: tuple[CustomField, ...] | None = None
+
+    def scopes(self) -> frozenset[str]:
+        """The key's scopes, asked for at the first use."""
+        with self._lock:
+            if self._scopes is None:
+                self._scopes = scopes.fetch(self.client)
+            return self._scopes
+
+    def generation(self) -> Generation:
+        """The generation of Marketing Campaigns: as set, else probed at the first use."""
+        if self._generation is None:
+            if self.settings.generation == "auto":
+                self._generation, self._fields = probe(self.client, self.scopes)
+            else:
+                self._generation = Generation(self.settings.generation)
+        return self._generation
+
+    def custom_fields(self) -> tuple[CustomField, ...]:
+        """The custom fields of the account's contacts, asked for at the first use."""
+        generation = self.generation()
+        if self._fields is None:
+            if generation is Generation.NONE:
+                return ()
+            self._fields = fetch_custom_fields(self.client, generation.value)
+        return self._fields
+
+    def explain(self, problem: Forbidden, needed: tuple[str, ...], what: str) -> SendGridError:
+        """The better name of a 403: missing scope, wrong generation, address not allowed."""
+        better = scopes.explain(problem, self.scopes(), needed, what)
+        chosen = self.settings.generation
+        if better is problem and chosen != "auto" and needed in (scopes.MARKETING, scopes.LEGACY):
+            return WrongGeneration(
+                f"SendGrid refuses {what} although the key has the permission: the account has "
+                f"another generation of Marketing Campaigns than api_generation: {chosen}. "
+                "Set api_generation to auto."
+            )
+        return better

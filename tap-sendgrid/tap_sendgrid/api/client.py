@@ -1,0 +1,261 @@
+"""Every request to SendGrid goes through here: one session, timeouts, retries, limits, a trace."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import requests
+
+from tap_sendgrid.api.errors import (
+    Forbidden,
+    InvalidCredentials,
+    IPRestricted,
+    NotFound,
+    RequestRejected,
+    ServiceUnavailable,
+)
+from tap_sendgrid.api.limits import RateLimits
+
+logger = logging.getLogger("tap-sendgrid.api")
+# urllib3 logs whole URLs, and those of export files carry a signature.
+logging.getLogger("urllib3").setLevel(logging.INFO)
+
+_ADDRESS = re.compile(r"[^/?&=\s\"'<>(),]+(?:@|%40)[^/?&\s\"'<>(),]+")
+#: What is tried again: a connection that was cut or not made, an answer that came late or broken.
+RETRIED = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
+_TRIES = 6
+_TRIES_429 = 20
+_LONGEST_PAUSE_SECONDS = 60.0
+
+Params = Mapping[str, str | int]
+
+
+def without_addresses(text: str) -> str:
+    """``text`` with every e-mail address replaced: logs and messages hold no personal data."""
+    return _ADDRESS.sub("<address>", text)
+
+
+class Client:
+    """Talks to one SendGrid (sub)user. Safe for several threads.
+
+    Args:
+        api_key: The key; it appears in no log, message or representation.
+        api_url: Scheme and host, without a slash at the end.
+        on_behalf_of: A subuser's name to act for, with the parent's key.
+        user_agent: Value of the User-Agent header.
+        session: A session to share connections with other clients; a new one when None.
+        timeout: Seconds to connect, seconds between two bytes.
+        sleep: Waits so many seconds; tests put their own in place.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        api_url: str,
+        *,
+        on_behalf_of: str | None = None,
+        user_agent: str = "tap-sendgrid",
+        session: requests.Session | None = None,
+        timeout: tuple[float, float] = (10.0, 60.0),
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.api_url = api_url
+        self.on_behalf_of = on_behalf_of
+        self.requests_sent = 0
+        self._headers = {
+            "Authorization": f"Bearer {api_key}",
+            "Accept": "application/json",  # GET /v3/suppression/bounces insists on it
+            "User-Agent": user_agent,
+        }
+        if on_behalf_of:
+            self._headers["on-behalf-of"] = on_behalf_of
+        self._session = session or new_session()
+        self._timeout = timeout
+        self._sleep = sleep
+        self._limits = RateLimits(sleep)
+
+    def __repr__(self) -> str:
+        return f"Client({self.api_url!r}, on_behalf_of={self.on_behalf_of!r})"
+
+    def get(self, path: str, params: Params | None = None) -> Any:
+        """The JSON answer to ``GET path``.
+
+        Args:
+            path: Path below the host, or an absolute URL out of ``_metadata.next``, of which the
+                path and query are taken: the key goes to no other host than the configured one.
+            params: Query parameters.
+
+        Raises:
+            SendGridError: One of its kinds, see `tap_sendgrid.api.errors`.
+        """
+        return self._decode(self.request("GET", path, params=params))
+
+    def post(self, path: str, body: Any) -> Any:
+        """The JSON answer to ``POST path`` with a JSON body; raises as `get` does."""
+        return self._decode(self.request("POST", path, body=body))
+
+    def request(
+        self, method: str, path: str, *, params: Params | None = None, body: Any = None
+    ) -> requests.Response:
+        """One request, repeated until it is answered; raises as `get` does."""
+        if path.startswith("http"):
+            parts = urlsplit(path)
+            path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        endpoint = RateLimits.endpoint(method, path.partition("?")[0])
+        label = f"{method} {without_addresses(path)}"
+        failures, throttled = 0, 0
+        while True:
+            if waited := self._limits.acquire(endpoint):
+                logger.info("Waited %.0f s for the rate limit of %s", waited, label)
+            try:
+                response = self._send(method, path, params, body)
+            except RETRIED as problem:
+                failures += 1
+                late = isinstance(problem, requests.Timeout)
+                self._pause(failures, label, "no answer in time" if late else "connection lost")
+                continue
+            self._limits.update(endpoint, response.headers)
+            if response.status_code == requests.codes.too_many_requests:
+                throttled += 1
+                if throttled >= _TRIES_429:
+                    raise ServiceUnavailable(f"SendGrid keeps answering 429 to {label}.")
+                waited = self._limits.wait_after_429(response.headers, throttled)
+                logger.info("Waited %.0f s for the rate limit of %s (429)", waited, label)
+            elif response.status_code >= requests.codes.internal_server_error:
+                failures += 1
+                self._pause(failures, label, f"status {response.status_code}")
+            elif response.ok:
+                return response
+            else:
+                self._raise(response, label)
+
+    @contextmanager
+    def download(self, url: str) -> Iterator[requests.Response]:
+        """An export file as a stream of raw bytes, once, without retry.
+
+        The request carries no Authorization: S3 refuses a presigned URL together with it.
+
+        Raises:
+            RequestRejected: The link has expired or is wrong.
+            requests.RequestException: The connection failed.
+        """
+        started = time.monotonic()
+        host = urlsplit(url).netloc
+        headers = {"User-Agent": self._headers["User-Agent"], "Accept-Encoding": "identity"}
+        with self._session.get(url, headers=headers, stream=True, timeout=self._timeout) as answer:
+            self.requests_sent += 1
+            milliseconds = (time.monotonic() - started) * 1000
+            logger.debug("GET file at %s -> %d in %.0f ms", host, answer.status_code, milliseconds)
+            if not answer.ok:
+                raise RequestRejected(answer.status_code, f"GET file at {host}", answer.reason)
+            yield answer
+
+    def _send(
+        self, method: str, path: str, params: Params | None, body: Any
+    ) -> requests.Response:
+        started = time.monotonic()
+        headers = dict(self._headers)
+        data: bytes | None = None
+        if body is not None:
+            data = msgspec.json.encode(body)
+            headers["Content-Type"] = "application/json"
+        response = self._session.request(
+            method,
+            self.api_url + path,
+            params=dict(params) if params else None,
+            data=data,
+            headers=headers,
+            timeout=self._timeout,
+            allow_redirects=False,
+        )
+        self.requests_sent += 1
+        logger.debug(
+            "%s %s -> %d in %.0f ms, %d bytes, limit %s/%s",
+            method,
+            without_addresses(str(response.request.path_url)),
+            response.status_code,
+            (time.monotonic() - started) * 1000,
+            len(response.content),
+            response.headers.get("X-RateLimit-Remaining", "?"),
+            response.headers.get("X-RateLimit-Limit", "?"),
+        )
+        return response
+
+    def _pause(self, failures: int, label: str, reason: str) -> None:
+        """Wait 1, 2, 4 … seconds, up to half of it by chance so that clients drift apart."""
+        if failures >= _TRIES:
+            raise ServiceUnavailable(
+                f"SendGrid did not answer {label} after {failures} tries (last: {reason}). "
+                "See https://status.sendgrid.com; the next run goes on from here."
+            )
+        delay = min(2.0 ** (failures - 1), _LONGEST_PAUSE_SECONDS)
+        delay *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret depends on it
+        logger.info("%s: %s; trying again in %.1f s", label, reason, delay)
+        self._sleep(delay)
+
+    def _raise(self, response: requests.Response, label: str) -> None:
+        answer = without_addresses(error_text(response))
+        status = response.status_code
+        lowered = answer.lower()
+        if "ip address" in lowered and ("whitelist" in lowered or "allow" in lowered):
+            raise IPRestricted(answer)  # seen with 401 and with 403
+        if status == requests.codes.unauthorized:
+            raise InvalidCredentials(self.api_url, f"HTTP 401: {answer}")
+        if status == requests.codes.forbidden:
+            raise Forbidden(status, label, answer)
+        if status == requests.codes.not_found:
+            raise NotFound(status, label, answer)
+        raise RequestRejected(status, label, answer)
+
+    @staticmethod
+    def _decode(response: requests.Response) -> Any:
+        if not response.content:
+            return None
+        try:
+            return msgspec.json.decode(response.content)
+        except msgspec.DecodeError:
+            request = f"{response.request.method} {urlsplit(str(response.url)).path}"
+            raise RequestRejected(
+                response.status_code,
+                without_addresses(request),
+                f"a body that is no JSON ({len(response.content)} bytes); is api_url right?",
+            ) from None
+
+
+def new_session() -> requests.Session:
+    """A session with enough connections for concurrent reads, and no cookies."""
+    session = requests.Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = requests.adapters.HTTPAdapter(pool_maxsize=8)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+def error_text(response: requests.Response) -> str:
+    """The messages of an answer's ``errors`` list, or the reason phrase when there is none."""
+    try:
+        data = msgspec.json.decode(response.content)
+    except msgspec.DecodeError:
+        return response.reason or f"HTTP {response.status_code}"
+    errors = data.get("errors") if isinstance(data, dict) else data
+    texts = [
+        str(item.get("message"))
+        for item in (errors if isinstance(errors, list) else [])
+        if isinstance(item, dict) and item.get("message")
+    ]
+    return "; ".join(texts) or response.reason or f"HTTP {response.status_code}"

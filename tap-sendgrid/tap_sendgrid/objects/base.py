@@ -1,0 +1,255 @@
+"""What all object streams share: schema, subusers, completeness, change detection, deletes, errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from singer_sdk import Stream
+from singer_sdk.helpers.conform import TypeConformanceLevel
+from singer_sdk.singerlib import SchemaMessage
+
+from tap_sendgrid.api import scopes
+from tap_sendgrid.api.errors import Forbidden, NothingToRead, RunStopper, SendGridError
+from tap_sendgrid.api.generation import Generation
+from tap_sendgrid.objects.content import ContentMemory
+from tap_sendgrid.objects.values import instant, iso_now
+from tap_sendgrid.schemas.columns import Column, names, object_schema
+
+if TYPE_CHECKING:
+    from singer_sdk.helpers.types import Context
+
+    from tap_sendgrid.api.account import Account
+    from tap_sendgrid.tap import TapSendGrid
+
+Record = dict[str, Any]
+
+_ANNOTATION = {"collection": "object"}
+
+
+class ObjectStream(Stream):
+    """A collection of objects from the API; its key is the string ``id``.
+
+    Subclasses give ``name``, ``columns`` and `read`; a record need only carry what is set.
+    """
+
+    columns: ClassVar[tuple[Column, ...]]
+    #: The scopes one of which the collection needs.
+    scopes: ClassVar[tuple[str, ...]]
+    #: Whether native ids may be the same in two subusers; then ``id`` begins with the subuser.
+    ids_clash: ClassVar[bool] = False
+    #: Whether SendGrid serves the collection from its EU host.
+    eu: ClassVar[bool] = True
+
+    primary_keys = ("id",)
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE  # records are made of JSON types
+
+    _tap: TapSendGrid
+
+    def __init__(self, tap: TapSendGrid) -> None:
+        super().__init__(tap, schema=self.build_schema(tap))
+        self._complete = True
+
+    def build_schema(self, tap: TapSendGrid) -> dict[str, Any]:
+        """The JSON schema of the records."""
+        return object_schema(self.columns, subuser=bool(tap.api_settings.subusers))
+
+    def read(self, account: Account, context: Context | None) -> Iterable[Record]:
+        """The objects of one (sub)user, in full; unset properties may be left out.
+
+        Raises:
+            NothingToRead: The account has no such collection.
+            SendGridError: They could not be read.
+        """
+        raise NotImplementedError
+
+    # What the SDK calls
+
+    @property
+    def partitions(self) -> list[dict[str, Any]] | None:
+        """One partition per subuser; None: the account itself."""
+        return [{"subuser": name} for name in self._tap.api_settings.subusers] or None
+
+    def get_records(self, context: Context | None) -> Iterator[Record]:
+        """Complete, changed records of one (sub)user; problems go into the run's report."""
+        subuser = str(context["subuser"]) if context else None
+        report = self._tap.report
+        where = f"{self.name} of {subuser}" if subuser else self.name
+        report.records.setdefault(self.name, 0)
+        try:
+            if self._tap.api_settings.region == "eu" and not self.eu:
+                raise NothingToRead("SendGrid serves this collection only from its global host")
+            account = self._tap.account(subuser)
+            for record in self.changes(account, context):
+                report.records[self.name] += 1
+                yield record
+        except RunStopper:
+            raise
+        except NothingToRead as reason:
+            report.empty[where] = str(reason)
+            self._complete = False
+        except Forbidden as problem:
+            needed = self.needed_scopes(account)
+            better = account.explain(problem, needed, f"the stream {self.name}")
+            report.failed[where] = str(better)
+            self._complete = False
+        except SendGridError as problem:
+            report.failed[where] = str(problem)
+            self._complete = False
+
+    def needed_scopes(self, account: Account) -> tuple[str, ...]:  # noqa: ARG002 - for overriding
+        """The scopes one of which reading needs."""
+        return self.scopes
+
+    def changes(self, account: Account, context: Context | None) -> Iterator[Record]:
+        """Complete records that are new or changed since the last run; then moves the state."""
+        state = self.get_context_state(context)
+        memory = self.remembered(state)
+        times: list[str] = [state["replication_key_value"]] if self._bookmarked(state) else []
+        changed = self._changed(self.read(account, context), memory, times, context)
+        yield from self.enrich(account, changed)
+        self.remember(state, memory, times[0] if times else None)
+
+    def _changed(
+        self,
+        found: Iterable[Record],
+        memory: ContentMemory,
+        times: list[str],
+        context: Context | None,
+    ) -> Iterator[Record]:
+        """Those of the found records that are to be emitted; keeps the newest time in ``times``."""
+        start = self.start(context) if self.replication_key else None
+        oldest = instant(self.config["start_date"]) if self.config.get("start_date") else None
+        for raw in found:
+            record = self.complete(raw, context)
+            updated = record.get(self.replication_key) if self.replication_key else None
+            known = memory.is_known(record)
+            if updated:
+                times[:] = [max(*times, updated, key=instant) if times else updated]
+                # What is remembered tells changes better than a time; start_date holds always.
+                since = start if memory.is_empty else oldest
+                if since and instant(updated) < since:
+                    continue
+            if not known or self.marks_deletes:
+                yield self.finish(record)
+
+    def enrich(self, account: Account, records: Iterator[Record]) -> Iterator[Record]:  # noqa: ARG002
+        """The changed records with what only further requests tell."""
+        return records
+
+    def _bookmarked(self, state: dict[str, Any]) -> bool:
+        return bool(self.replication_key and state.get("replication_key_value"))
+
+    def _sync_records(
+        self, context: Context | None = None, *, write_messages: bool = True
+    ) -> Iterator[Record]:
+        self._complete = True
+        if self.marks_deletes:
+            self._stream_version = self._initialized_at // 1000
+        yield from super()._sync_records(context, write_messages=write_messages)
+        if self.marks_deletes and self._complete and write_messages and self.selected:
+            # Only now: what an earlier version has and this one lacks is gone from SendGrid.
+            self._write_activate_version_message(self._stream_version or 0)
+
+    # Completeness, change, state
+
+    @property
+    def marks_deletes(self) -> bool:
+        """Whether vanished objects are to be marked, which takes a whole, versioned emission."""
+        return bool(self.config.get("detect_deletes"))
+
+    @property
+    def emit_activate_version_messages(self) -> bool:
+        """Never the SDK's way, which activates a version before its records are out."""
+        return False
+
+    def complete(self, found: Record, context: Context | None) -> Record:
+        """The record with every property of the schema: null where unset, ``subuser`` added."""
+        record = {name: found.get(name) for name in names(self.columns)}
+        if context:
+            record["subuser"] = subuser = context["subuser"]
+            if self.ids_clash:
+                record["id"] = f"{subuser}:{record['id']}"
+        return record
+
+    def finish(self, record: Record) -> Record:
+        """The record with the time of its extraction."""
+        record["received_at"] = iso_now()
+        return record
+
+    def start(self, context: Context | None) -> Any:
+        """The aware moment to read from: the later of bookmark and start_date; None: all."""
+        value = self.get_starting_replication_key_value(context)
+        return instant(value) if value else None
+
+    def remembered(self, state: dict[str, Any]) -> ContentMemory:
+        """What earlier runs emitted, if it belongs to the bookmark (people edit bookmarks)."""
+        content = state.get("content") or {}
+        if not isinstance(content, dict) or content.get("at") != state.get("replication_key_value"):
+            content = {}
+        shape = ",".join(sorted("/".join(crumb) for crumb, on in self.mask.items() if on))
+        return ContentMemory(content.get("hashes"), shape)
+
+    def remember(self, state: dict[str, Any], memory: ContentMemory, newest: str | None) -> None:
+        """Move the state forward after a whole read."""
+        if self.replication_key and newest:
+            state["replication_key"] = self.replication_key
+            state["replication_key_value"] = newest
+        hashes = memory.text()
+        if hashes is None:
+            state.pop("content", None)
+        else:
+            state["content"] = {"at": state.get("replication_key_value"), "hashes": hashes}
+        self.state_manager.is_flushed = False
+
+    def get_replication_key_signpost(self, context: Context | None = None) -> None:  # noqa: ARG002
+        """No signpost: the streams cap their bookmarks themselves."""
+        return
+
+    def _increment_stream_state(
+        self, latest_record: Record, *, context: Context | None = None
+    ) -> None:
+        """No bookmark moves record by record: `changes` moves it when the read is whole."""
+
+    # Annotation
+
+    def _generate_schema_messages(self) -> Iterator[SchemaMessage]:
+        """SCHEMA messages that say that this is an object collection (design: x-segment)."""
+        for message in super()._generate_schema_messages():
+            message.schema = {**message.schema, "x-segment": _ANNOTATION}
+            yield message
+
+
+class MarketingStream(ObjectStream):
+    """A collection of Marketing Campaigns: current or legacy, whichever the account has."""
+
+    scopes = scopes.MARKETING
+    eu = False
+
+    def read(self, account: Account, context: Context | None) -> Iterable[Record]:
+        """The objects, from the generation that the account has."""
+        generation = account.generation()
+        if generation is Generation.MARKETING:
+            return self.read_current(account, context)
+        if generation is Generation.LEGACY:
+            return self.read_legacy(account, context)
+        raise NothingToRead("this account does not use Marketing Campaigns")
+
+    def read_current(self, account: Account, context: Context | None) -> Iterable[Record]:
+        """The objects of the current generation, in Segment's vocabulary."""
+        raise NotImplementedError
+
+    def read_legacy(self, account: Account, context: Context | None) -> Iterable[Record]:
+        """The objects of the legacy generation, in Segment's vocabulary."""
+        raise NothingToRead("the legacy generation has no such collection")
+
+    def needed_scopes(self, account: Account) -> tuple[str, ...]:
+        """The scope of the account's generation."""
+        if account.generation() is Generation.LEGACY:
+            return scopes.LEGACY
+        return scopes.MARKETING
+
+
+def selected(streams: Iterable[Stream]) -> Sequence[Stream]:
+    """The selected ones of some streams, in order."""
+    return [stream for stream in streams if stream.selected]

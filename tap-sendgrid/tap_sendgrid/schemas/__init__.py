@@ -1,0 +1,1 @@
+"""The shape of every object stream: columns, their types, meanings and native sources."""

@@ -1,0 +1,141 @@
+"""The tap: settings, catalog, command line, and the order of a run."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from singer_sdk import Stream, Tap
+from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
+
+from tap_sendgrid.api.account import Account
+from tap_sendgrid.api.client import new_session
+from tap_sendgrid.api.errors import MissingApiKey, SendGridError
+from tap_sendgrid.api.settings import ApiSettings
+from tap_sendgrid.events import event_stream_classes, sync_events
+from tap_sendgrid.objects import object_stream_classes
+from tap_sendgrid.report import SyncReport
+from tap_sendgrid.settings import CONFIG_JSONSCHEMA
+from tap_sendgrid.writer import MessageWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+    from singer_sdk.helpers.capabilities import CapabilitiesEnum
+
+
+class TapSendGrid(Tap):
+    """SendGrid: marketing objects from the API, every webhook event from a durable log."""
+
+    name = "tap-sendgrid"
+    package_name = "tap-sendgrid"
+    config_jsonschema: ClassVar[dict[str, Any]] = CONFIG_JSONSCHEMA
+    message_writer_class = MessageWriter
+    message_writer: MessageWriter
+
+    capabilities: ClassVar[list[CapabilitiesEnum]] = [
+        TapCapabilities.CATALOG,
+        TapCapabilities.STATE,
+        TapCapabilities.DISCOVER,
+        TapCapabilities.TEST,
+        TapCapabilities.ACTIVATE_VERSION,
+        PluginCapabilities.ABOUT,
+        PluginCapabilities.STREAM_MAPS,
+        PluginCapabilities.FLATTENING,
+        PluginCapabilities.BATCH,
+        PluginCapabilities.STRUCTURED_LOGGING,
+    ]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.report = SyncReport()
+        self._accounts: dict[str | None, Account] = {}
+        super().__init__(*args, **kwargs)
+
+    # SendGrid
+
+    @cached_property
+    def api_settings(self) -> ApiSettings:
+        """How SendGrid is reached."""
+        settings = ApiSettings.from_config(self.config)
+        if not self.config.get("user_agent"):
+            settings = replace(settings, user_agent=f"{self.name}/{self.plugin_version}")
+        return settings
+
+    @cached_property
+    def session(self) -> Any:
+        """The connections that all accounts share."""
+        return new_session()
+
+    def account(self, subuser: str | None = None) -> Account:
+        """The account of the key, or one of its subusers; what it learns is kept for the run."""
+        if subuser not in self._accounts:
+            self._accounts[subuser] = Account(self.api_settings, subuser, self.session)
+        return self._accounts[subuser]
+
+    # Catalog
+
+    def discover_streams(self) -> Sequence[Stream]:
+        """All streams: objects, then events. Works offline and without a key."""
+        return [
+            *(stream_class(self) for stream_class in object_stream_classes),
+            *(stream_class(self) for stream_class in event_stream_classes),
+        ]
+
+    # Run
+
+    def sync_all(self) -> None:  # type: ignore[misc]  # final in the SDK, which feeds each stream alone
+        """Sync the selected object streams one after the other, then all event streams at once.
+
+        Raises:
+            RunStopper: SendGrid refuses every request.
+            IncompleteSync: Some selected collection could not be read; the others were.
+        """
+        events = [s for s in self.streams.values() if isinstance(s, event_stream_classes)]
+        objects = [s for s in self.streams.values() if s.selected and s not in events]
+        self._reset_state_progress_markers()
+        try:
+            if self.state:
+                self.state_writer.write_state(self.state)
+            self._sync_objects(objects)
+            self.message_writer.flush()
+            if chosen := [stream for stream in events if stream.selected]:
+                sync_events(self, chosen)
+        except SystemExit:
+            self.message_writer.flush()
+            self.state_writer.write_state(self.state)
+            raise
+        finally:
+            self.message_writer.flush()
+        self.report.log(self.logger)
+
+    def _sync_objects(self, streams: Sequence[Stream]) -> None:
+        if not streams:
+            return
+        if not self.api_settings.api_key:
+            raise MissingApiKey([stream.name for stream in streams])
+        self.logger.info(
+            "Reading %s with the API key whose id is %s",
+            self.api_settings.api_url,
+            self.api_settings.key_id,
+        )
+        for stream in streams:
+            stream.sync()
+            stream.finalize_state_progress_markers()
+
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """End the run at the next whole line; `sync_all` then writes the state that is true."""
+        stop = SystemExit(0)
+        if not self.message_writer.stop_after_write(stop):
+            raise stop
+
+    @classmethod
+    def invoke(cls, **kwargs: Any) -> None:  # type: ignore[override]
+        """Run the command line; problems that have a name are told without a traceback."""
+        try:
+            super().invoke(**kwargs)
+        except SendGridError as problem:
+            cls.logger.error("%s", problem)  # noqa: TRY400 - the message says what to do
+            sys.exit(1)
