@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -104,14 +105,14 @@ class LogFile:
             if not path.exists():
                 if not create:
                     raise EventLogError(
-                        "unavailable",
+                        "missing",
                         f"there is no event log at {path}: start `sendgrid-webhook serve` with "
                         "the same event_log_url, or correct it",
                     )
                 create_log(path)
             check_folder(path.parent)
             with translated(path):
-                self._writer = connect(path, timeout, max_bytes=max_bytes)
+                self._writer = connect(path, 0, max_bytes=max_bytes)
             self._identity = self._find_identity()
         except OSError as error:
             raise EventLogError(
@@ -131,7 +132,7 @@ class LogFile:
         """One write transaction: on disk when the block is left, or undone."""
         with self._lock, translated(self.path):
             self._check_in_place()
-            self._writer.execute("BEGIN IMMEDIATE")
+            self._begin()
             try:
                 yield self._writer
                 self._writer.execute("COMMIT")
@@ -170,11 +171,11 @@ class LogFile:
 
     def vacuum(self, pages: int) -> bool:
         """Shrink the file by up to so many free pages; False when none was left."""
-        with self._lock, translated(self.path):
-            (free,) = self._writer.execute("PRAGMA freelist_count").fetchone()
-            if free:
-                # executescript runs to the end; execute() would stop after the first page.
-                self._writer.executescript(f"PRAGMA incremental_vacuum({pages})")
+        with self.transaction() as connection:
+            (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+            for _ in range(min(free, pages)):
+                # One at a time: execute() stops after the first page whatever the number says.
+                connection.execute("PRAGMA incremental_vacuum(1)")
             return bool(free)
 
     def size_bytes(self) -> int:
@@ -189,6 +190,24 @@ class LogFile:
             self._writer.close()
             while self._idle_readers:
                 self._idle_readers.pop().close()
+
+    def _begin(self) -> None:
+        """Wait for our turn to write.
+
+        SQLite's own waiting sleeps up to 100 ms between tries, so that beside a receiver under
+        full load, which leaves gaps of a fraction of a millisecond, a tap would never get one.
+        """
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                locked = error.sqlite_errorcode & 0xFF in _LOCKED
+                if not locked or time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.001)
+            else:
+                return
 
     def _find_identity(self) -> tuple[int, int]:
         """Which file stands at the path now."""

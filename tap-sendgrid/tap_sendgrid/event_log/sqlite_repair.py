@@ -1,0 +1,170 @@
+"""Saves what can be read of a damaged SQLite log."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tap_sendgrid.event_log.base import EventLogError
+from tap_sendgrid.event_log.sqlite_file import as_log_error, connect, translated
+from tap_sendgrid.event_log.sqlite_schema import create_log, sync
+
+BATCH_ROWS = 200
+_COPIED_WHOLE = ("positions", "settings", "counts", "quarantine")
+
+
+@dataclass
+class RepairResult:
+    """What came of it.
+
+    Attributes:
+        damaged_file: Where the damaged log was moved to.
+        deliveries: How many deliveries were saved.
+        lost: Ranges of offsets (first, last) within which nothing could be read. Offsets that
+            were never given are in them too: what was there cannot be known.
+        quarantined: How many bodies did not match their checksum; they are in quarantine.
+    """
+
+    damaged_file: Path
+    deliveries: int = 0
+    lost: list[tuple[int, int]] = field(default_factory=list)
+    quarantined: int = 0
+
+
+def repair_log(path: str | Path) -> RepairResult:
+    """Copy every readable delivery, at its offset, into a new log that takes the old one's place.
+
+    Args:
+        path: The damaged log; no receiver or tap may have it open.
+
+    Raises:
+        EventLogError: The log is in use, or is not even a database any more.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise EventLogError("unavailable", f"there is no event log at {path}")
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    result = RepairResult(path.with_name(f"{path.name}.damaged-{stamp}"))
+    new = path.with_name(f".{path.name}.repaired-{os.getpid()}")
+    with translated(path), closing(connect(path, 0)) as old:
+        _take_alone(old, path)
+        create_log(new)
+        with closing(connect(new, 0)) as copy:
+            copy.execute("BEGIN")
+            _copy_tables(old, copy)
+            _copy_deliveries(old, copy, result)
+            copy.execute("COMMIT")
+        sync(new)
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").replace(f"{result.damaged_file}{suffix}")
+    new.replace(path)
+    sync(path.parent)
+    return result
+
+
+def _take_alone(old: sqlite3.Connection, path: Path) -> None:
+    """Make sure that no other process has the log open: it would go on writing to the old file."""
+    old.execute("PRAGMA locking_mode = EXCLUSIVE")
+    try:
+        old.execute("BEGIN EXCLUSIVE")
+        old.execute("COMMIT")
+    except sqlite3.Error as error:
+        problem = as_log_error(path, error)
+        if problem.kind == "locked":
+            raise EventLogError(
+                "locked", f"the event log {path} is in use: stop the receiver and the tap first"
+            ) from error
+        if problem.kind != "corrupt":
+            raise
+
+
+def _copy_tables(old: sqlite3.Connection, copy: sqlite3.Connection) -> None:
+    """Copy the small tables, as far as they can be read."""
+    for table in _COPIED_WHOLE:
+        with suppress(sqlite3.Error):
+            for row in old.execute(f"SELECT * FROM {table}"):  # noqa: S608 - our own names
+                marks = ", ".join("?" * len(row))
+                copy.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)  # noqa: S608
+
+
+def _copy_deliveries(
+    old: sqlite3.Connection, copy: sqlite3.Connection, result: RepairResult
+) -> None:
+    """Copy deliveries; the next offset to be given stays beyond all that were ever given."""
+    end = _end(old)
+    previous = None
+    for offset, received_at, checksum, headers, body in _readable(old, end):
+        if previous is not None and offset > previous + 1:
+            result.lost.append((previous + 1, offset - 1))
+        previous = offset
+        if zlib.crc32(body) != checksum:
+            now = int(datetime.now(UTC).timestamp() * 1_000_000)
+            copy.execute(
+                "INSERT OR IGNORE INTO quarantine (log_offset, reason, quarantined_at, "
+                "received_at, headers, body) VALUES (?, ?, ?, ?, ?, ?)",
+                (offset, "damaged on disk", now, received_at, headers, body),
+            )
+            result.quarantined += 1
+            continue
+        copy.execute(
+            "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?)",
+            (offset, received_at, checksum, headers, body),
+        )
+        result.deliveries += 1
+    if end > (previous or 0):
+        result.lost.append(((previous or 0) + 1, end))
+    copy.execute("DELETE FROM sqlite_sequence WHERE name = 'deliveries'")
+    copy.execute("INSERT INTO sqlite_sequence VALUES ('deliveries', ?)", (end,))
+
+
+def _end(old: sqlite3.Connection) -> int:
+    """The highest offset that any readable part knows of."""
+    end = 0
+    for sql in (
+        "SELECT seq FROM sqlite_sequence WHERE name = 'deliveries'",
+        "SELECT max(offset) FROM deliveries",
+        "SELECT max(log_offset) FROM positions",
+    ):
+        with suppress(sqlite3.Error):
+            row = old.execute(sql).fetchone()
+            end = max(end, (row and row[0]) or 0)
+    return end
+
+
+def _readable(old: sqlite3.Connection, end: int) -> Iterator[tuple[Any, ...]]:
+    """Every row that can be read, in order.
+
+    Runs of good rows are read together; from a bad place on, one offset after the other is tried.
+    """
+    columns = "SELECT offset, received_at, checksum, headers, body FROM deliveries "
+    after = 0
+    while after < end:
+        rows: list[tuple[Any, ...]] = []
+        try:
+            for row in old.execute(
+                columns + "WHERE offset > ? ORDER BY offset LIMIT ?", (after, BATCH_ROWS)
+            ):
+                rows.append(row)  # noqa: PERF402 - what came before a bad row is kept
+        except (sqlite3.Error, OverflowError):
+            yield from rows
+            after = rows[-1][0] if rows else after
+            row = None
+            while row is None and after < end:
+                after += 1
+                with suppress(sqlite3.Error, OverflowError):
+                    row = old.execute(columns + "WHERE offset = ?", (after,)).fetchone()
+            if row is not None:
+                yield row
+            continue
+        if not rows:
+            return
+        yield from rows
+        after = rows[-1][0]

@@ -1,0 +1,1 @@
+"""The webhook receiver: SendGrid's deliveries, checked and on disk before they are acknowledged."""

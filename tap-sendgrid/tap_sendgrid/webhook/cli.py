@@ -1,0 +1,340 @@
+"""The command ``sendgrid-webhook``: receive, register, look at what is there."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tap_sendgrid.event_log import EventLog, open_event_log
+from tap_sendgrid.webhook import cli_log
+from tap_sendgrid.webhook.keys import stored_keys
+from tap_sendgrid.webhook.options import (
+    CommandGroup,
+    api_options,
+    api_settings,
+    log_option,
+    make_client,
+)
+from tap_sendgrid.webhook.register import (
+    FORWARD_SETTING,
+    PATH_TOKEN_SETTING,
+    STATUS_TOKEN_SETTING,
+    Registration,
+    delivery_url,
+    register,
+    shared_token,
+    stored_list,
+)
+from tap_sendgrid.webhook.report import Report, duration, make_report, size
+from tap_sendgrid.webhook.settings import (
+    DEFAULT_MAX_BODY_BYTES,
+    DEFAULT_PORT,
+    ReceiverSettings,
+)
+from tap_sendgrid.webhook.settings_api import WebhookSettingsApi
+from tap_sendgrid.webhook.signature import load_public_key
+
+_SMALLEST_TOKEN = 16
+
+
+@click.group(
+    cls=CommandGroup,
+    context_settings={
+        "auto_envvar_prefix": "SENDGRID_WEBHOOK",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@click.version_option(package_name="tap-sendgrid")
+def main() -> None:
+    """Receives SendGrid's Event Webhook into a durable log, from which tap-sendgrid reads.
+
+    Every option may also be given as environment variable SENDGRID_WEBHOOK_<OPTION>.
+    """
+
+
+@main.command()
+@log_option
+@click.option("--host", default="127.0.0.1", show_default=True, envvar="SENDGRID_WEBHOOK_HOST")
+@click.option(
+    "--port",
+    default=DEFAULT_PORT,
+    show_default=True,
+    envvar="SENDGRID_WEBHOOK_PORT",
+    help="0 takes any free one.",
+)
+@click.option(
+    "--fd",
+    type=int,
+    envvar="SENDGRID_WEBHOOK_FD",
+    help="Number of a listening socket that a supervisor holds (3 under systemd).",
+)
+@click.option("--reuse-port", is_flag=True, help="Let other processes listen on the port as well.")
+@click.option("--workers", default=1, show_default=True, envvar="SENDGRID_WEBHOOK_WORKERS")
+@click.option(
+    "--path-token",
+    envvar="SENDGRID_WEBHOOK_PATH_TOKEN",
+    help="Secret path that SendGrid posts to; default: made once and kept in the event log.",
+)
+@click.option(
+    "--status-token",
+    envvar="SENDGRID_WEBHOOK_STATUS_TOKEN",
+    help="Opens the status page and /metrics; default: made once and kept in the event log.",
+)
+@click.option(
+    "--public-key",
+    multiple=True,
+    envvar="SENDGRID_WEBHOOK_PUBLIC_KEY",
+    help="Verification key as SendGrid shows it; repeat for several. `register` stores its own.",
+)
+@click.option(
+    "--public-key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="SENDGRID_WEBHOOK_PUBLIC_KEY_FILE",
+    help="File with one key a line, or PEM.",
+)
+@click.option(
+    "--allow-unsigned",
+    is_flag=True,
+    envvar="SENDGRID_WEBHOOK_ALLOW_UNSIGNED",
+    help="Do not check signatures. Whoever learns the path can then write into your log.",
+)
+@click.option(
+    "--clock-window",
+    type=click.FloatRange(min=1),
+    envvar="SENDGRID_WEBHOOK_CLOCK_WINDOW",
+    help="Refuse deliveries signed more than so many seconds from now; default: take all.",
+)
+@click.option(
+    "--max-body-bytes",
+    type=click.IntRange(min=1000),
+    default=DEFAULT_MAX_BODY_BYTES,
+    show_default=True,
+    envvar="SENDGRID_WEBHOOK_MAX_BODY_BYTES",
+)
+@click.option("--oauth-client-id", envvar="SENDGRID_WEBHOOK_OAUTH_CLIENT_ID")
+@click.option("--oauth-client-secret", envvar="SENDGRID_WEBHOOK_OAUTH_CLIENT_SECRET")
+@click.option(
+    "--retention-days",
+    type=click.FloatRange(min=0, min_open=True),
+    envvar="SENDGRID_WEBHOOK_RETENTION_DAYS",
+    help="Drop deliveries older than this once every consumer has them; default: keep all.",
+)
+@click.option("--json-logs", is_flag=True, envvar="SENDGRID_WEBHOOK_JSON_LOGS")
+@api_options
+def serve(
+    event_log_url: str,
+    host: str,
+    port: int,
+    fd: int | None,
+    public_key_file: Path | None,
+    reuse_port: bool,
+    **options: Any,
+) -> None:
+    """Receive deliveries until stopped (SIGTERM)."""
+    from tap_sendgrid.webhook import server
+
+    api = api_settings({name: options.pop(name) for name in _API})
+    if bool(options["oauth_client_id"]) != bool(options["oauth_client_secret"]):
+        raise click.UsageError("--oauth-client-id and --oauth-client-secret belong together")
+    keys = (*options.pop("public_key"), *_keys_in(public_key_file))
+    for key in keys:
+        load_public_key(key)
+    log = open_event_log(event_log_url)
+    try:
+        if not keys and not options["allow_unsigned"] and not stored_keys(log):
+            raise click.ClickException(
+                "no signature key is known, so nothing could be told from a forgery. Run\n"
+                "  sendgrid-webhook register --url https://your.public.address\n"
+                "which turns signing on and fetches the key, or give --public-key "
+                "(or --allow-unsigned to try things out)"
+            )
+        path_token = options.pop("path_token") or shared_token(log, PATH_TOKEN_SETTING)
+        status_token = options.pop("status_token") or shared_token(log, STATUS_TOKEN_SETTING)
+    finally:
+        log.close()
+    if len(path_token) < _SMALLEST_TOKEN or "/" in path_token:
+        raise click.UsageError(f"--path-token needs {_SMALLEST_TOKEN} characters, and no slash")
+    settings = ReceiverSettings(
+        event_log_url,
+        path_token,
+        status_token,
+        keys,
+        api_key=api.api_key or None,
+        api_url=api.api_url,
+        **options,
+    )
+    try:
+        listener = (
+            server.listen(host, port, reuse_port=reuse_port)
+            if fd is None
+            else server.inherited_socket(fd)
+        )
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot listen on {host}:{port}: {error.strerror or error}"
+        ) from error
+    _say_where(listener.getsockname(), settings)
+    server.run(settings, listener)
+
+
+@main.command()
+@log_option
+@click.option("--base", help="Public address, to print whole URLs.")
+def url(event_log_url: str, base: str | None) -> None:
+    """Print the secret paths: where SendGrid posts to, and the status page."""
+    log = open_event_log(event_log_url)
+    base = (base or "").rstrip("/")
+    click.echo(f"deliveries  {base}/{shared_token(log, PATH_TOKEN_SETTING)}")
+    click.echo(f"status      {base}/?token={shared_token(log, STATUS_TOKEN_SETTING)}")
+    log.close()
+
+
+@main.command(name="register")
+@log_option
+@click.option(
+    "--url",
+    required=True,
+    envvar="SENDGRID_WEBHOOK_URL",
+    help="Public address of this receiver, e.g. https://events.example.com.",
+)
+@click.option("--path-token", envvar="SENDGRID_WEBHOOK_PATH_TOKEN")
+@click.option("--replace", help="Id of a webhook to take over when all places are taken.")
+@click.option(
+    "--forward/--no-forward",
+    default=True,
+    help="Pass deliveries on to the URL that is replaced (default), or not.",
+)
+@click.option("--oauth-client-id", envvar="SENDGRID_WEBHOOK_OAUTH_CLIENT_ID")
+@click.option("--oauth-client-secret", envvar="SENDGRID_WEBHOOK_OAUTH_CLIENT_SECRET")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@api_options
+def register_command(
+    event_log_url: str,
+    url: str,
+    path_token: str | None,
+    replace: str | None,
+    forward: bool,
+    oauth_client_id: str | None,
+    oauth_client_secret: str | None,
+    dry_run: bool,
+    **options: Any,
+) -> None:
+    """Create or update the webhook in SendGrid: all event types, signed, posting to us."""
+    if bool(oauth_client_id) != bool(oauth_client_secret):
+        raise click.UsageError("--oauth-client-id and --oauth-client-secret belong together")
+    client = make_client(api_settings(options))
+    log = open_event_log(event_log_url)
+    address = delivery_url(url, path_token or shared_token(log, PATH_TOKEN_SETTING))
+    oauth = {}
+    if oauth_client_id and oauth_client_secret:
+        oauth = {
+            "oauth_client_id": oauth_client_id,
+            "oauth_client_secret": oauth_client_secret,
+            "oauth_token_url": f"{address}/oauth/token",
+        }
+    wish = Registration(address, replace, forward, oauth, dry_run)
+    register(WebhookSettingsApi(client), log, wish, click.echo)
+    if not dry_run:
+        click.echo(f"SendGrid posts to {address}\nNext: sendgrid-webhook serve")
+    log.close()
+
+
+@main.command()
+@log_option
+@api_options
+def status(event_log_url: str, **options: Any) -> None:
+    """How the log and its consumers are, beside what SendGrid is set to."""
+    log = open_event_log(event_log_url, create=False)
+    _print_report(make_report(log))
+    _print_setup(log)
+    settings = api_settings(options)
+    if not settings.api_key:
+        click.echo("\nSendGrid: not asked (set TAP_SENDGRID_API_KEY)")
+    else:
+        _print_sendgrid(log, WebhookSettingsApi(make_client(settings)))
+    log.close()
+
+
+for _command in cli_log.COMMANDS:
+    main.add_command(_command)
+
+_API = ("api_key", "api_url", "region", "on_behalf_of")
+
+
+def _keys_in(file: Path | None) -> list[str]:
+    """The keys of a file: PEM blocks, or one a line."""
+    if file is None:
+        return []
+    text = file.read_text()
+    if "-----BEGIN" in text:
+        return [block for block in text.split("-----END PUBLIC KEY-----") if "BEGIN" in block]
+    return text.split()
+
+
+def _say_where(address: Any, settings: ReceiverSettings) -> None:
+    """Print where we listen; the secret parts to a terminal only, not into a supervisor's log."""
+    if not isinstance(address, tuple):
+        click.echo(f"Listening on {address}")
+        return
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    base = f"http://{host}:{address[1]}"
+    click.echo(f"Listening on {base}")
+    if sys.stdout.isatty():
+        click.echo(f"  deliveries   {base}/{settings.path_token}")
+        click.echo(f"  status page  {base}/?token={settings.status_token}")
+    else:
+        click.echo("  the secret paths: sendgrid-webhook url")
+    sys.stdout.flush()
+
+
+def _print_report(report: Report) -> None:
+    log = report.log
+    quiet = report.quiet_seconds
+    click.echo(
+        f"Event log: offsets {log.first} to {log.end}, {size(log.size_bytes)}, last delivery "
+        + ("none stored" if quiet is None else f"{duration(quiet)} ago")
+    )
+    events = ", ".join(f"{name} {count:,}" for name, count in report.events.items())
+    click.echo(f"Events in the last hour: {events or 'none'}")
+    if not report.consumers:
+        click.echo("Consumers: none has committed yet")
+    for consumer in report.consumers:
+        click.echo(
+            f"Consumer {consumer.name}: at {consumer.offset}, {consumer.waiting:,} deliveries wait "
+            f"(oldest {duration(consumer.oldest_waiting_seconds)}), last commit "
+            f"{duration((report.now - consumer.committed_at).total_seconds())} ago"
+        )
+    for reason, hour, day in report.refused():
+        click.echo(f"Refused ({reason}): {hour:,} in the last hour, {day:,} in the last day")
+    click.echo(f"Quarantine: {log.quarantined:,}")
+    for item in report.quarantine:
+        click.echo(f"  {item.id}  {item.received_at:%Y-%m-%d %H:%M:%S}  {item.reason}")
+
+
+def _print_setup(log: EventLog) -> None:
+    keys = sum(len(found) for found in stored_keys(log).values())
+    click.echo(f"Signature keys stored by register: {keys}")
+    forwards = len(stored_list(log, FORWARD_SETTING))
+    if forwards:
+        click.echo(f"URLs that get copies (taken over by register): {forwards}")
+
+
+def _print_sendgrid(log: EventLog, api: WebhookSettingsApi) -> None:
+    webhooks, allowed = api.all()
+    token = log.get(PATH_TOKEN_SETTING)
+    click.echo(f"\nSendGrid: {len(webhooks)} webhook(s)" + (f" of {allowed}" if allowed else ""))
+    for webhook in webhooks:
+        ours = bool(token) and webhook.url.endswith(f"/{token}")
+        key = webhook.public_key or api.public_key(webhook.id)
+        known = any(key in found for found in stored_keys(log).values())
+        click.echo(
+            f"  {webhook.id or '(the oldest)'}: {'posts here' if ours else 'posts elsewhere'}, "
+            f"{'enabled' if webhook.enabled else 'OFF'}, "
+            + ("signed" if key else "NOT SIGNED")
+            + (", its key is not known: run `register`" if ours and key and not known else "")
+            + (f", without {', '.join(webhook.events_off)}" if webhook.events_off else "")
+        )

@@ -1,0 +1,112 @@
+"""Options that several commands share, and how their problems are told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import click
+
+from tap_sendgrid.api.client import Client
+from tap_sendgrid.api.errors import SendGridError
+from tap_sendgrid.api.settings import ApiSettings
+from tap_sendgrid.event_log import EventLogError
+from tap_sendgrid.webhook.register import RegistrationError
+from tap_sendgrid.webhook.signature import BadPublicKey
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class CommandGroup(click.Group):
+    """Commands whose foreseen problems end with a message and status 1, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except (EventLogError, SendGridError, RegistrationError, BadPublicKey) as problem:
+            raise click.ClickException(str(problem)) from problem
+
+
+class Moment(click.ParamType[datetime]):
+    """A point in time: ISO 8601 (UTC unless it says otherwise), or how long ago: 90s 30m 2h 7d."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Read it."""
+        if isinstance(value, datetime):
+            return value
+        if match := re.fullmatch(r"(\d+)([smhd])", str(value).strip()):
+            return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(
+                f"{value!r} is no time: write 2026-11-23T08:00:00, or 2h for two hours ago",
+                param,
+                ctx,
+            )
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+MOMENT = Moment()
+
+
+def log_option(command: Command) -> Command:
+    """``--event-log-url``."""
+    return click.option(
+        "--event-log-url",
+        envvar=["SENDGRID_WEBHOOK_EVENT_LOG_URL", "TAP_SENDGRID_EVENT_LOG_URL"],
+        default="sqlite:///events.db",
+        show_default=True,
+        show_envvar=True,
+        help="Where deliveries are kept; the tap's setting event_log_url must be the same.",
+    )(command)
+
+
+def api_options(command: Command) -> Command:
+    """``--api-key``, ``--api-url``, ``--region``, ``--on-behalf-of``: as the tap has them."""
+    for name, text in (
+        ("on-behalf-of", "Subuser to act for."),
+        ("region", "`eu` for EU regional subusers; default: global."),
+        ("api-url", "SendGrid's address, when it is another than the region's."),
+        ("api-key", "SendGrid API key."),
+    ):
+        variable = name.replace("-", "_").upper()
+        command = click.option(
+            f"--{name}",
+            envvar=[f"SENDGRID_WEBHOOK_{variable}", f"TAP_SENDGRID_{variable}"],
+            show_envvar=True,
+            help=text,
+        )(command)
+    return command
+
+
+def api_settings(options: dict[str, Any]) -> ApiSettings:
+    """The options of :func:`api_options` as the HTTP layer wants them."""
+    return ApiSettings.from_config({**options, "user_agent": "sendgrid-webhook"})
+
+
+def make_client(settings: ApiSettings) -> Client:
+    """How SendGrid is reached.
+
+    Raises:
+        click.UsageError: There is no key.
+    """
+    if not settings.api_key:
+        raise click.UsageError(
+            "SendGrid's API key is missing: set TAP_SENDGRID_API_KEY, or give --api-key"
+        )
+    return Client(
+        settings.api_key,
+        settings.api_url,
+        on_behalf_of=next(iter(settings.subusers), None),
+        user_agent=settings.user_agent,
+    )

@@ -1,0 +1,77 @@
+"""uvicorn's HTTP protocol with limits on a request's head, which uvicorn itself does not set."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 << 10
+HEAD_SECONDS = 10.0
+
+
+class LimitedHttpProtocol(HttpToolsProtocol):
+    """Closes connections whose request head is too long or does not come to its end.
+
+    Without it a client could hold a connection open by sending one header byte a minute, or fill
+    memory with headers that never end. Bodies are limited by the application.
+    """
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a request's head from now on."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count the bytes of a head before they are parsed."""
+        if self._in_head:
+            # A body that comes in the same read counts too, so the reads of a head are bounded
+            # by the limit plus one read of the event loop.
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.transport.abort()
+                return
+            self._head_bytes += len(data)
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """A further request on the same connection: the same limits again."""
+        super().on_message_begin()
+        self._expect_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._in_head = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is whole; what comes next is a head again."""
+        super().on_message_complete()
+        self._in_head = True
+        self._head_bytes = 0
+
+    def _expect_head(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
+        self._stop_timer()
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        transport: Any = self.transport
+        if not transport.is_closing():
+            transport.abort()

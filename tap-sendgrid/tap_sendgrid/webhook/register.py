@@ -1,0 +1,205 @@
+"""Brings SendGrid to post to us: creates or updates the webhook, signed, and keeps its key."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from tap_sendgrid.api.client import Client
+from tap_sendgrid.event_log import EventLog
+from tap_sendgrid.webhook.keys import store_key
+from tap_sendgrid.webhook.settings_api import EVENT_FLAGS, Webhook, WebhookSettingsApi
+
+PATH_TOKEN_SETTING = "webhook.path_token"  # noqa: S105 - the name under which it is kept
+STATUS_TOKEN_SETTING = "webhook.status_token"  # noqa: S105
+WEBHOOK_IDS_SETTING = "webhook.ids"
+FORWARD_SETTING = "webhook.forward_to"
+FRIENDLY_NAME = "tap-sendgrid event log"
+
+
+class RegistrationError(Exception):
+    """The webhook cannot be set up as asked; the message says what to ask instead."""
+
+
+def shared_token(log: EventLog, setting: str) -> str:
+    """A secret of the receiver, made once per log: every process on it has the same."""
+    return log.get(setting) or log.put_if_absent(setting, secrets.token_urlsafe(32))
+
+
+def stored_list(log: EventLog, setting: str) -> list[str]:
+    """A list kept in the log."""
+    return [str(item) for item in json.loads(log.get(setting) or "[]")]
+
+
+def add_to_list(log: EventLog, setting: str, item: str) -> None:
+    """Add to a list kept in the log what is not in it yet."""
+    items = stored_list(log, setting)
+    if item not in items:
+        log.put(setting, json.dumps([*items, item]))
+
+
+def fetch_keys(client: Client, log: EventLog) -> None:
+    """Ask SendGrid for the present keys of the webhooks that :func:`register` set up."""
+    api = WebhookSettingsApi(client)
+    for webhook_id in stored_list(log, WEBHOOK_IDS_SETTING):
+        if key := api.public_key(webhook_id):
+            store_key(log, webhook_id, key)
+
+
+def delivery_url(base: str, path_token: str) -> str:
+    """The address SendGrid is to post to.
+
+    Raises:
+        RegistrationError: ``base`` is no address that SendGrid could reach.
+    """
+    parts = urlsplit(base)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+        raise RegistrationError(
+            f"{base!r} is no public address: write https://events.example.com, where a request "
+            "reaches this receiver"
+        )
+    return f"{base.rstrip('/')}/{path_token}"
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What is to be set up.
+
+    Attributes:
+        url: Full address, with the secret path.
+        replace: Id, or URL, of a webhook to take over when the plan allows no further one.
+        forward_replaced: Send copies to the URL that is replaced.
+        oauth: ``oauth_client_id``, ``oauth_client_secret``, ``oauth_token_url``; or empty.
+        dry_run: Only say what would be done.
+    """
+
+    url: str
+    replace: str | None = None
+    forward_replaced: bool = True
+    oauth: dict[str, str] = field(default_factory=dict, repr=False)
+    dry_run: bool = False
+
+
+def register(
+    api: WebhookSettingsApi, log: EventLog, wish: Registration, say: Callable[[str], None]
+) -> None:
+    """Set the webhook up, and say each step.
+
+    Args:
+        api: SendGrid.
+        log: Where the key and the webhook's id are kept.
+        wish: What is to be set up.
+        say: Takes a line for the person who runs it.
+
+    Raises:
+        RegistrationError: No place is left for a further webhook, or SendGrid gives no key.
+        SendGridError: SendGrid refuses.
+    """
+    webhooks, allowed = api.all()
+    for webhook in webhooks:
+        say(f"SendGrid has webhook {webhook.id or '(the oldest)'}: {_describe(webhook, wish)}")
+    settings: dict[str, Any] = {
+        "enabled": True,
+        "url": wish.url,
+        **dict.fromkeys(EVENT_FLAGS, True),
+        **wish.oauth,
+    }
+    target = _choose(webhooks, allowed, wish)
+    would = "Would " if wish.dry_run else ""
+    if target is None:
+        say(_capital(f"{would}create a webhook with all {len(EVENT_FLAGS)} event types, signed"))
+        if wish.dry_run:
+            return
+        target = api.create({**settings, "friendly_name": FRIENDLY_NAME})
+    else:
+        changes = _changes(target, wish)
+        if changes:
+            say(_capital(f"{would}update webhook {target.id or '(the oldest)'}: {changes}"))
+        foreign = target.url if target.url != wish.url and target.url else ""
+        if foreign and wish.forward_replaced and not _is_ours(target, wish):
+            say(
+                f"{would or 'Will '}pass every delivery on to {_without_secrets(foreign)} "
+                "(`serve` does so by itself)"
+            )
+            if not wish.dry_run:
+                add_to_list(log, FORWARD_SETTING, foreign)
+        if wish.dry_run:
+            return
+        if changes or wish.oauth:
+            api.update(target.id, settings)
+    key = api.public_key(target.id) or api.enable_signing(target.id)
+    if not key:
+        raise RegistrationError(
+            "SendGrid gave no signature key: look at Settings > Mail Settings > Event Webhooks "
+            "whether Signed Event Webhook is on, and run the command again"
+        )
+    store_key(log, target.id, key)
+    add_to_list(log, WEBHOOK_IDS_SETTING, target.id)
+    say("Signing is on and its public key is stored in the event log")
+
+
+def _choose(webhooks: list[Webhook], allowed: int | None, wish: Registration) -> Webhook | None:
+    """The webhook to update; None to create one."""
+    if wish.replace:
+        for webhook in webhooks:
+            if wish.replace in (webhook.id, webhook.url):
+                return webhook
+        raise RegistrationError(f"SendGrid has no webhook {wish.replace!r}")
+    for webhook in webhooks:
+        if webhook.url == wish.url:
+            return webhook
+    for webhook in webhooks:
+        if _is_ours(webhook, wish):
+            return webhook
+    if allowed is not None and len(webhooks) >= allowed:
+        listed = "\n".join(f"  {w.id or w.url}  {_without_secrets(w.url)}" for w in webhooks)
+        raise RegistrationError(
+            f"the plan allows {allowed} webhook(s) and all are taken:\n{listed}\n"
+            "Run the command again with --replace ID: deliveries then come here, and are passed "
+            "on to the URL that was there (unless --no-forward is given)"
+        )
+    return None
+
+
+def _is_ours(webhook: Webhook, wish: Registration) -> bool:
+    """Whether an earlier ``register`` made it, with another address or token."""
+    same_host = urlsplit(webhook.url).netloc == urlsplit(wish.url).netloc
+    return webhook.friendly_name == FRIENDLY_NAME and same_host
+
+
+def _changes(webhook: Webhook, wish: Registration) -> str:
+    """What an update changes, in words; empty when nothing."""
+    changes = []
+    if webhook.url != wish.url:
+        changes.append(f"its URL was {_without_secrets(webhook.url)}")
+    if not webhook.enabled:
+        changes.append("it was off")
+    if webhook.events_off:
+        changes.append(f"it did not send {', '.join(webhook.events_off)}")
+    return "; ".join(changes)
+
+
+def _describe(webhook: Webhook, wish: Registration) -> str:
+    parts = [_without_secrets(webhook.url)]
+    if webhook.url == wish.url:
+        parts.append("posts to us")
+    parts.append("enabled" if webhook.enabled else "off")
+    parts.append("signed" if webhook.public_key else "not signed")
+    if webhook.events_off:
+        parts.append(f"without {', '.join(webhook.events_off)}")
+    return ", ".join(parts)
+
+
+def _without_secrets(url: str) -> str:
+    """A URL without user, password, path and query: any of them may be a secret."""
+    parts = urlsplit(url)
+    more = "/…" if parts.path.strip("/") or parts.query else ""
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{more}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,126 @@
+"""Runs the receiver: the listening socket, one or several worker processes, start and stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import tempfile
+from dataclasses import dataclass
+from types import FrameType
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from tap_sendgrid.api.client import Client
+from tap_sendgrid.event_log import open_event_log
+from tap_sendgrid.webhook.app import Receiver
+from tap_sendgrid.webhook.keys import KeyRing
+from tap_sendgrid.webhook.logs import configure_logging
+from tap_sendgrid.webhook.metrics import MULTIPROCESS_VARIABLE
+from tap_sendgrid.webhook.protocol import LimitedHttpProtocol
+from tap_sendgrid.webhook.register import fetch_keys
+from tap_sendgrid.webhook.settings import ReceiverSettings
+
+logger = logging.getLogger("sendgrid-webhook")
+
+GRACE_SECONDS = 25
+"""Time for requests that are under way at a stop; below the 30 s that most supervisors allow."""
+
+BACKLOG = 4096
+MAX_CONNECTIONS = 4000
+
+
+@dataclass(frozen=True)
+class ReceiverFactory:
+    """Makes the application in each worker process; picklable, as spawned workers need."""
+
+    settings: ReceiverSettings
+
+    def __call__(self) -> Receiver:
+        """The application, with its own connection to the log."""
+        settings = self.settings
+        configure_logging(as_json=settings.json_logs)
+        log = open_event_log(settings.event_log_url)
+        fetch = None
+        if settings.api_key:
+            client = Client(settings.api_key, settings.api_url, user_agent="sendgrid-webhook")
+            fetch = lambda: fetch_keys(client, log)  # noqa: E731
+        return Receiver(settings, log, KeyRing(log, settings.public_keys, fetch))
+
+
+def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A listening socket, ready for several workers.
+
+    Args:
+        host: Address or name; an IPv6 address as such.
+        port: 0 takes any free one.
+        reuse_port: Let another process listen on the same address too (SO_REUSEPORT).
+
+    Raises:
+        OSError: The address cannot be had.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.set_inheritable(True)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def inherited_socket(descriptor: int) -> socket.socket:
+    """The listening socket that a supervisor (systemd, circus) holds for us across restarts.
+
+    Raises:
+        OSError: There is no socket at that number.
+    """
+    listener = socket.socket(fileno=descriptor)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def run(settings: ReceiverSettings, listener: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT; return when all that was taken is finished."""
+    config = uvicorn.Config(
+        ReceiverFactory(settings),
+        factory=True,
+        http=LimitedHttpProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        workers=settings.workers,
+    )
+    if settings.workers > 1:
+        with tempfile.TemporaryDirectory(prefix="sendgrid-webhook-") as folder:
+            os.environ[MULTIPROCESS_VARIABLE] = folder
+            Multiprocess(config, sockets=[listener]).run()
+    else:
+        # After a clean stop uvicorn raises the signal again; ending with 0 is what is wanted.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _ignore)
+        server = uvicorn.Server(config)
+        server.run(sockets=[listener])
+        if not server.started:
+            raise SystemExit(1)
+    logger.info("Stopped; everything that was taken is on disk")
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """The server has dealt with it."""
