@@ -1,0 +1,53 @@
+"""Fixtures: each test gets an empty warehouse, on DuckDB and on Postgres."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from .harness import Warehouse, Zygote
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """The process that forks targets, one per test worker."""
+    process = Zygote()
+    yield process
+    process.close()
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of the engine under test."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def make_warehouse(
+    request: pytest.FixtureRequest, zygote: Zygote, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Warehouse]:
+    """Makes empty warehouses that outlive a test: ``make_warehouse("postgres")``."""
+
+    def make(engine: str) -> Warehouse:
+        folder = tmp_path_factory.mktemp("warehouse")
+        if engine == "duckdb":
+            url = f"duckdb:///{folder / 'warehouse.duckdb'}"
+        else:
+            server = request.getfixturevalue("postgres_server")
+            name = f"test_{uuid.uuid4().hex[:12]}"
+            with psycopg.connect(server, autocommit=True) as connection:
+                connection.execute(f'CREATE DATABASE "{name}"')
+            url = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+        return Warehouse(engine, url, folder, zygote)
+
+    return make
+
+
+@pytest.fixture
+def warehouse(engine: str, make_warehouse: Callable[[str], Warehouse]) -> Warehouse:
+    """An empty warehouse."""
+    return make_warehouse(engine)

@@ -1,0 +1,239 @@
+"""What users of the SDK's targets expect to find: maps, flattening, metadata, versions, the CLI."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .harness import Warehouse, encode, events, record, schema, state
+
+COMMAND = Path(sys.executable).with_name("target-segment-warehouse")
+
+
+def command(*arguments: str, env: dict[str, str] | None = None, given: bytes = b"") -> Any:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TARGET_")}
+    return subprocess.run(
+        [COMMAND, *arguments],
+        input=given,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env=environment | (env or {}),
+    )
+
+
+def test_the_console_command_with_settings_from_the_environment(warehouse: Warehouse) -> None:
+    done = command(
+        "--config=ENV",
+        env={
+            "TARGET_SEGMENT_WAREHOUSE_WAREHOUSE_URL": warehouse.url,
+            "TARGET_SEGMENT_WAREHOUSE_DEFAULT_TARGET_SCHEMA": "from_env",
+        },
+        given=encode([schema("t"), record("t", id="1"), state({"t": 1})]),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout) == {"t": 1}
+    assert warehouse.rows("t", "id", schema_name="from_env") == ["1"]
+
+
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
+def test_input_from_a_file(warehouse: Warehouse) -> None:
+    source = warehouse.folder / "messages.singer"
+    source.write_bytes(encode([schema("t"), record("t", id="1"), state({"t": 1})]))
+    config = warehouse.folder / "config.json"
+    config.write_text(json.dumps(warehouse.settings()))
+    done = command("--config", str(config), "--input", str(source))
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout) == {"t": 1}
+    assert warehouse.rows("t", "id") == ["1"]
+
+
+def test_about_tells_the_truth() -> None:
+    done = command("--about", "--format=json")
+    about = json.loads(done.stdout)
+    settings = about["settings"]["properties"]
+    for name in (
+        "warehouse_url",
+        "default_target_schema",
+        "collections",
+        "activity",
+        "max_batch_rows",
+        "max_batch_age_seconds",
+        "hard_delete",
+        "add_record_metadata",
+        "segment_aliases",
+        "stream_maps",
+    ):
+        assert name in settings, name
+        assert settings[name].get("description"), name
+    # Every SDK target advertises it; a setting that is not honoured is a lie.
+    assert "load_method" not in settings
+    assert settings["warehouse_url"].get("secret") is True
+    assert {"about", "stream-maps", "structured-logging", "activate-version"} <= set(
+        about["capabilities"]
+    )
+    assert command("--version").returncode == 0
+    assert b"--config" in command("--help").stdout
+
+
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
+def test_a_setting_that_is_wrong_is_named(warehouse: Warehouse) -> None:
+    lines = [schema("t"), record("t", id="1")]
+    warehouse.run(*lines, activity="sometimes").failed("activity")
+    warehouse.run(*lines, max_batch_rows="many").failed("max_batch_rows")
+    warehouse.run(*lines, collections={"t": "thing"}).failed("collections")
+
+
+def test_stream_maps(warehouse: Warehouse) -> None:
+    maps = {
+        "people": {
+            "__alias__": "persons",
+            "__filter__": "record['age'] > 17",
+            "email": None,
+            "email_hash": "md5(record['email'])",
+            "name": "record['name'].upper()",
+        },
+        "dropped": "__NULL__",
+        "copy": {"__source__": "plain", "twice": "int(record['n']) * 2"},
+    }
+    warehouse.load(
+        schema("people", {"id": "string", "name": "string", "email": "string", "age": "integer"}),
+        record("people", id="1", name="Ada", email="a@x.io", age=36),
+        record("people", id="2", name="Kid", email="k@x.io", age=9),
+        schema("dropped"),
+        record("dropped", id="1"),
+        schema("plain", {"id": "string", "n": "integer"}),
+        record("plain", id="1", n=4),
+        state({"done": True}),
+        stream_maps=maps,
+    )
+    assert {"people", "dropped"}.isdisjoint(warehouse.relations())
+    (row,) = warehouse.rows("persons")
+    assert row["name"] == "ADA"
+    assert "email" not in row
+    assert len(row["email_hash"]) == 32
+    assert warehouse.rows("plain", "n") == [4]
+    assert warehouse.rows("copy", "twice") == [8]
+
+
+def test_a_mapped_event_stays_an_event(warehouse: Warehouse) -> None:
+    warehouse.load(
+        events("click", {"id": "string", "email": "string", "custom_args": "object"}),
+        record("click", id="1", email="a", custom_args={"plan": "pro"}),
+        record("click", id="1", email="b"),
+        stream_maps={"click": {"email": "record['email'] + '!'"}},
+    )
+    assert warehouse.by_id("click", "email") == {"1": "a!"}
+    assert warehouse.rows("click", "plan") == ["pro"]
+    warehouse.assert_activity_is_the_union(["click"])
+
+
+def test_flattening_of_the_sdk(warehouse: Warehouse) -> None:
+    warehouse.load(
+        schema(
+            "t",
+            {
+                "id": "string",
+                "address": {
+                    "type": "object",
+                    "properties": {"street": {"type": "string"}, "geo": {"type": "object"}},
+                },
+            },
+        ),
+        record("t", id="1", address={"street": "6th", "geo": {"lat": 1.5}}),
+        flattening_enabled=True,
+        flattening_max_depth=1,
+    )
+    # The SDK's `address__street` is the same column as ours.
+    assert warehouse.rows("t", "address_street") == ["6th"]
+
+
+def test_metadata_columns_on_request(warehouse: Warehouse) -> None:
+    message = {**record("t", id="1"), "time_extracted": "2026-01-01T00:00:00Z", "version": 7}
+    warehouse.load(schema("t"), message, schema("plain"), record("plain", id="1"))
+    assert not [name for name in warehouse.types("t") if name.startswith("_sdc")]
+    warehouse.load(schema("t"), message, add_record_metadata=True)
+    types = warehouse.types("t")
+    assert types["_sdc_extracted_at"] == types["_sdc_batched_at"] == "timestamp"
+    assert types["_sdc_deleted_at"] == types["_sdc_received_at"] == "timestamp"
+    assert types["_sdc_table_version"] == types["_sdc_sequence"] == "integer"
+    (row,) = warehouse.rows("t")
+    assert row["_sdc_extracted_at"] == datetime(2026, 1, 1, tzinfo=UTC)
+    assert row["_sdc_table_version"] == 7
+    assert row["_sdc_deleted_at"] is None
+    assert row["_sdc_received_at"] is not None
+    assert row["_sdc_batched_at"] is not None
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_a_record_marked_as_deleted(warehouse: Warehouse, hard: bool) -> None:
+    lines = [
+        schema("t"),
+        record("t", id="1", name="Ada"),
+        record("t", id="2", name="Bob"),
+        record("t", id="2", _sdc_deleted_at="2026-01-01T00:00:00Z"),
+    ]
+    warehouse.load(*lines, hard_delete=hard, add_record_metadata=True)
+    if hard:
+        assert warehouse.rows("t", "id") == ["1"]
+    else:
+        assert warehouse.by_id("t", "_sdc_deleted_at", "name") == {
+            "1": {"_sdc_deleted_at": None, "name": "Ada"},
+            "2": {"_sdc_deleted_at": datetime(2026, 1, 1, tzinfo=UTC), "name": "Bob"},
+        }
+
+
+def test_a_changed_key(warehouse: Warehouse) -> None:
+    properties = {"id": "integer", "name": "string", "email": "string"}
+    warehouse.load(
+        schema("people", properties),
+        record("people", id=1, name="Alice", email="alice@example.com"),
+        schema("people", properties, keys=["email"]),
+        record("people", id=2, name="Bob", email="bob@example.com"),
+    )
+    assert warehouse.by_id("people", "name") == {"1": "Alice", "bob@example.com": "Bob"}
+
+
+def test_unknown_fields_are_kept(warehouse: Warehouse) -> None:
+    closed = {**schema("t", {"id": "string"})}
+    closed["schema"]["additionalProperties"] = False
+    warehouse.load(closed, record("t", id="1", surprise="kept"))
+    assert warehouse.by_id("t", "surprise") == {"1": "kept"}
+
+
+def test_secrets_and_data_are_not_logged(warehouse: Warehouse) -> None:
+    result = warehouse.start(
+        [schema("t"), record("t", id="1", email="payload-4711@example.com"), state({"t": "4711-s"})]
+    ).finish()
+    result.ok()
+    assert "4711" not in result.stderr
+
+
+def test_structured_logging(warehouse: Warehouse) -> None:
+    config = warehouse.folder / "config.json"
+    config.write_text(json.dumps(warehouse.settings()))
+    logging = warehouse.folder / "logging.yaml"
+    logging.write_text(
+        "version: 1\ndisable_existing_loggers: false\n"
+        "formatters:\n  structured:\n    '()': singer_sdk.logging.StructuredFormatter\n"
+        "handlers:\n  console:\n    class: logging.StreamHandler\n    formatter: structured\n"
+        "    stream: ext://sys.stderr\n"
+        "root:\n  level: INFO\n  handlers: [console]\n"
+    )
+    done = command(
+        "--config",
+        str(config),
+        env={"SINGER_SDK_LOG_CONFIG": str(logging)},
+        given=encode([schema("t"), record("t", id="1"), state({"t": 1})]),
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    lines = done.stderr.decode().splitlines()
+    assert lines
+    assert all(json.loads(line)["level"] for line in lines)
