@@ -105,6 +105,8 @@ class Simulator:
         self._socket.bind((host, port))
         self.url = f"http://{host}:{self._socket.getsockname()[1]}"
         endpoints = [endpoint for area in AREAS for endpoint in area.endpoints]
+        # A literal segment goes before a parameter: "exports" is not the id of a contact.
+        endpoints.sort(key=lambda endpoint: [part[:1] == "{" for part in endpoint.path.split("/")])
         routes = [
             Route(endpoint.path, self._answer(endpoint), methods=[endpoint.method])
             for endpoint in endpoints

@@ -204,6 +204,10 @@ class _Parser:
         return left
 
     def _term(self) -> _Operand:
+        if self._accept("("):
+            inner_operand = self._operand()
+            self._expect(")")
+            return inner_operand
         kind, text = self._take()
         if kind == "number":
             return _constant(float(text))

@@ -218,7 +218,6 @@ async def test(call: Call) -> Response:
     return Response(status_code=204)
 
 
-# The forms with "signed" come before "{id}", which would take the word for an id.
 for _suffix in ("", "/{id}"):
     area.on("GET", f"{BASE}/settings/signed{_suffix}")(signed)
     area.on("PATCH", f"{BASE}/settings/signed{_suffix}", f"{_SETTINGS}.update")(sign)
