@@ -35,7 +35,15 @@ format: install ## Let ruff mend what it can
 	$(RUN) ruff check --fix .
 	$(RUN) ruff format .
 
-test: install ## Every test of every part
+.meltano/.installed: .venv/.installed meltano.yml constraints.txt
+	@echo "Installing the Meltano plugins ..."
+	@$(RUN) meltano --log-level=warning install --clean
+	@touch $@
+
+demo: .meltano/.installed ## SendGrid on localhost → receiver → Meltano → output/warehouse.duckdb, and a funnel from it
+	@$(RUN) python tests/demo.py
+
+test: .meltano/.installed ## Every test of every part
 	$(RUN) pytest -n 2 --dist loadgroup
 
 lock: $(UV) ## Take newer releases of the dependencies: uv.lock, and constraints.txt for Meltano

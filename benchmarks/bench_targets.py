@@ -69,7 +69,9 @@ def _count(query, names: set[str]) -> int:
         f" WHERE table_schema = '{SCHEMA}' AND table_type = 'BASE TABLE'"
     )
     return sum(
-        query(f'SELECT count(*) FROM "{SCHEMA}"."{name}"')[0][0] for (name,) in tables if name in names
+        query(f'SELECT count(*) FROM "{SCHEMA}"."{name}"')[0][0]
+        for (name,) in tables
+        if name in names
     )
 
 
@@ -94,7 +96,9 @@ class Bench:
         """One load; the warehouse is new unless given."""
         place = warehouse or self.warehouse(loader, work)
         config = self.folder / "config" / f"{loader.name}-{work}.json"
-        result = run(loader.command(config, place), source, self.folder / "log" / f"{loader.name}-{work}.log")
+        result = run(
+            loader.command(config, place), source, self.folder / "log" / f"{loader.name}-{work}.log"
+        )
         print(
             f"  {work:22} {loader.name:34} {result.seconds:8.2f} s"
             f" {records / result.seconds:12,.0f} records/s {result.peak_mb:7.0f} MB",
@@ -115,7 +119,9 @@ class Bench:
         return result, place
 
     def seconds(self, work: str, loader: str) -> float:
-        return next(float(r["seconds"]) for r in self.rows if r["work"] == work and r["loader"] == loader)
+        return next(
+            float(r["seconds"]) for r in self.rows if r["work"] == work and r["loader"] == loader
+        )
 
     def drop(self, loader: Loader, warehouse: str) -> None:
         if loader.engine == "duckdb":
@@ -145,7 +151,9 @@ def bare_copy(bench: Bench, work: str, warehouse: str, records: int) -> None:
         ]
         connection.execute("CREATE SCHEMA bare")
         for name in tables:
-            connection.execute(f'CREATE TABLE bare."{name}" (LIKE "{SCHEMA}"."{name}" INCLUDING ALL)')
+            connection.execute(
+                f'CREATE TABLE bare."{name}" (LIKE "{SCHEMA}"."{name}" INCLUDING ALL)'
+            )
             with (
                 connection.cursor().copy(f'COPY "{SCHEMA}"."{name}" TO STDOUT') as copy,
                 (bench.folder / f"{name}.copy").open("wb") as out,
@@ -161,13 +169,19 @@ def bare_copy(bench: Bench, work: str, warehouse: str, records: int) -> None:
     )
     arguments = [x for name in tables for x in (name, str(bench.folder / f"{name}.copy"))]
     result = run(
-        [sys.executable, "-c", script, warehouse, *arguments], None, bench.folder / "log" / f"copy-{work}.log"
+        [sys.executable, "-c", script, warehouse, *arguments],
+        None,
+        bench.folder / "log" / f"copy-{work}.log",
     )
     with psycopg.connect(warehouse) as connection:
-        copied = sum(connection.execute(f'SELECT count(*) FROM bare."{n}"').fetchone()[0] for n in tables)
+        copied = sum(
+            connection.execute(f'SELECT count(*) FROM bare."{n}"').fetchone()[0] for n in tables
+        )
     for name in tables:
         (bench.folder / f"{name}.copy").unlink()
-    print(f"  {work:22} {'bare COPY':34} {result.seconds:8.2f} s {copied / result.seconds:12,.0f} records/s")
+    print(
+        f"  {work:22} {'bare COPY':34} {result.seconds:8.2f} s {copied / result.seconds:12,.0f} records/s"
+    )
     bench.rows.append(
         {
             "work": work,
@@ -180,7 +194,9 @@ def bare_copy(bench: Bench, work: str, warehouse: str, records: int) -> None:
     )
 
 
-def compare(bench: Bench, work: str, source: Path, records: int, expected: int, streams: list[str]) -> None:
+def compare(
+    bench: Bench, work: str, source: Path, records: int, expected: int, streams: list[str]
+) -> None:
     """Every loader loads the same file into an empty warehouse; rows are counted."""
     print(f"{work}: {records:,} records")
     for loader in LOADERS:
@@ -224,7 +240,9 @@ def into_full_tables(bench: Bench, old_rows: int, folder: Path) -> None:
 
 def main() -> None:
     """Run the suites and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--old-rows", type=int, default=10_000_000)
     parser.add_argument("--only", default="events,recipients,batch,full,memory")
@@ -244,7 +262,9 @@ def main() -> None:
                 singer_data.write_records(events_file, singer_data.events(rows), STREAMS)
                 compare(bench, "events", events_file, rows, rows, STREAMS)
             if "recipients" in chosen:
-                singer_data.write_records(recipients_file, singer_data.recipients(rows), ["recipients"])
+                singer_data.write_records(
+                    recipients_file, singer_data.recipients(rows), ["recipients"]
+                )
                 unique = rows - rows // 5
                 compare(bench, "recipients", recipients_file, rows, unique, ["recipients"])
             if "batch" in chosen:

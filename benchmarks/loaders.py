@@ -36,7 +36,16 @@ class Loader:
             python = str(venv / "bin" / "python")
             # pipelinewise-singer-python imports pkg_resources, which newer setuptools dropped.
             subprocess.run(
-                ["uv", "pip", "install", "--quiet", "--python", python, self.requirement, "setuptools<81"],
+                [
+                    "uv",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--python",
+                    python,
+                    self.requirement,
+                    "setuptools<81",
+                ],
                 check=True,
             )
         return str(binary)
@@ -78,7 +87,13 @@ class Loader:
 
 LOADERS = (
     Loader(OURS, None, OURS, "duckdb", "defaults"),
-    Loader("target-duckdb", "target-duckdb==0.8.0", "target-duckdb", "duckdb", "defaults: CSV and COPY, validation off"),
+    Loader(
+        "target-duckdb",
+        "target-duckdb==0.8.0",
+        "target-duckdb",
+        "duckdb",
+        "defaults: CSV and COPY, validation off",
+    ),
     Loader(f"{OURS}-postgres", None, OURS, "postgres", "defaults"),
     Loader(
         "meltanolabs-target-postgres",

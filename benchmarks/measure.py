@@ -26,7 +26,9 @@ class Run:
     stdout: Path
 
 
-def run(command: list[str], stdin: Path | None, log: Path, env: dict[str, str] | None = None) -> Run:
+def run(
+    command: list[str], stdin: Path | None, log: Path, env: dict[str, str] | None = None
+) -> Run:
     """Run a command with a file on standard input; raise with its log's tail when it fails."""
     log.parent.mkdir(parents=True, exist_ok=True)
     stdout = log.with_suffix(".out")

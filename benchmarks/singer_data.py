@@ -39,7 +39,9 @@ AGENT = (
 def schemas() -> dict[str, dict]:
     """Each stream's schema as tap-sendgrid discovers it, with its Segment annotation."""
     tap = str(Path(sys.executable).with_name("tap-sendgrid"))
-    catalog = json.loads(subprocess.run([tap, "--discover"], check=True, capture_output=True).stdout)
+    catalog = json.loads(
+        subprocess.run([tap, "--discover"], check=True, capture_output=True).stdout
+    )
     return {s["tap_stream_id"]: s["schema"] for s in catalog["streams"]}
 
 

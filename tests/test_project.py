@@ -61,8 +61,7 @@ def test_no_module_over_400_lines(source: str) -> None:
 def test_plugins_are_installed_with_the_versions_of_the_lock_file() -> None:
     """`make lock` writes both; Meltano's environments take constraints.txt."""
     locked = {
-        (p["name"], p["version"])
-        for p in tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+        (p["name"], p["version"]) for p in tomllib.loads((ROOT / "uv.lock").read_text())["package"]
     }
     constraints = [
         line.split(";")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines()
