@@ -1,6 +1,6 @@
-"""Loads per second of target-segment-warehouse against the loaders that people use today, in one run.
+"""Loads per second of target-segment-warehouse against the loaders of today, in one run.
 
-    python benchmarks/bench_targets.py [--rows 1000000] [--old-rows 10000000] [--only events,recipients]
+    python benchmarks/bench_targets.py [--rows N] [--old-rows N] [--only events,recipients]
 
 Wall time of whole processes, start-up included; the same files; one Postgres server for all.
 Every load is counted afterwards: a loader that lost rows does not get a figure.
@@ -127,8 +127,6 @@ class Bench:
         if loader.engine == "duckdb":
             Path(warehouse).unlink(missing_ok=True)
             return
-        name = warehouse.rsplit("/", 1)[0]
-        del name
         with psycopg.connect(self.server.url, autocommit=True) as connection:
             database = psycopg.conninfo.conninfo_to_dict(warehouse)["dbname"]
             connection.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
@@ -139,7 +137,7 @@ def ours(engine: str) -> Loader:
 
 
 def bare_copy(bench: Bench, work: str, warehouse: str, records: int) -> None:
-    """COPY of the rows that our load made, out to a file and back into empty tables with their primary keys."""
+    """COPY the rows of our load to files, and these into empty tables with the primary keys."""
     with psycopg.connect(warehouse) as connection:
         tables = [
             name
@@ -164,7 +162,8 @@ def bare_copy(bench: Bench, work: str, warehouse: str, records: int) -> None:
         "import sys,psycopg\n"
         "with psycopg.connect(sys.argv[1]) as connection:\n"
         "    for name, path in zip(sys.argv[2::2], sys.argv[3::2]):\n"
-        "        with open(path,'rb') as f, connection.cursor().copy(f'COPY bare.\"{name}\" FROM STDIN') as copy:\n"
+        "        statement = f'COPY bare.\"{name}\" FROM STDIN'\n"
+        "        with open(path,'rb') as f, connection.cursor().copy(statement) as copy:\n"
         "            while block := f.read(1 << 20): copy.write(block)\n"
     )
     arguments = [x for name in tables for x in (name, str(bench.folder / f"{name}.copy"))]
@@ -179,9 +178,8 @@ def bare_copy(bench: Bench, work: str, warehouse: str, records: int) -> None:
         )
     for name in tables:
         (bench.folder / f"{name}.copy").unlink()
-    print(
-        f"  {work:22} {'bare COPY':34} {result.seconds:8.2f} s {copied / result.seconds:12,.0f} records/s"
-    )
+    speed = copied / result.seconds
+    print(f"  {work:22} {'bare COPY':34} {result.seconds:8.2f} s {speed:12,.0f} records/s")
     bench.rows.append(
         {
             "work": work,
@@ -218,7 +216,7 @@ def batches(bench: Bench, work: str, source: Path, records: int) -> None:
 
 
 def into_full_tables(bench: Bench, old_rows: int, folder: Path) -> None:
-    """1,000 events into empty tables and into tables that hold ``old_rows``; the best of three each."""
+    """1,000 events into empty tables and into tables that hold ``old_rows``, three times each."""
     old = singer_data.write_records(
         folder / f"events-{old_rows}.singer", singer_data.events(old_rows), STREAMS
     )

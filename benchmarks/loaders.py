@@ -1,4 +1,4 @@
-"""The loaders that are compared: each in an environment of its own, with its fastest documented settings."""
+"""The loaders compared: each in its own environment, with its fastest documented settings."""
 
 from __future__ import annotations
 

@@ -50,11 +50,12 @@ def event(stream: str, number: int, rng: random.Random) -> dict:
     message = number // 3
     msg = base64.urlsafe_b64encode(message.to_bytes(16, "big")).decode().rstrip("=")
     second = 1_760_000_000 + number // 50
+    clock = f"{second // 60 % 60:02d}:{second % 60:02d}"
     record: dict[str, object] = {
         "id": base64.urlsafe_b64encode(f"{stream}-{number}-1234567-{msg}-0".encode()).decode(),
-        "received_at": f"2026-10-09T08:{second // 60 % 60:02d}:{second % 60:02d}.{number % 10**6:06d}Z",
+        "received_at": f"2026-10-09T08:{clock}.{number % 10**6:06d}Z",
         "timestamp": second,
-        "occurred_at": f"2026-10-09T08:{second // 60 % 60:02d}:{second % 60:02d}Z",
+        "occurred_at": f"2026-10-09T08:{clock}Z",
         "event": WORDS.get(stream, stream),
         "email": f"person{message % 50_000}@example.com",
         "sg_message_id": f"{msg}.recvd-786d47b7ff-42mlq-1-68E7A5C0-B.0",
@@ -82,7 +83,7 @@ def event(stream: str, number: int, rng: random.Random) -> dict:
 
 def events(count: int, start: int = 0) -> Iterator[tuple[str, dict]]:
     """``count`` (stream, record) pairs, streams mixed as a sender's traffic mixes them."""
-    rng = random.Random(start + 1)  # noqa: S311 - data for a benchmark
+    rng = random.Random(start + 1)
     streams, weights = list(EVENT_SHARES), list(EVENT_SHARES.values())
     for number, stream in enumerate(rng.choices(streams, weights, k=count), start):
         yield stream, event(stream, number, rng)
@@ -90,7 +91,7 @@ def events(count: int, start: int = 0) -> Iterator[tuple[str, dict]]:
 
 def recipients(count: int) -> Iterator[tuple[str, dict]]:
     """``count`` recipients; one in five repeats an earlier id with a later change."""
-    rng = random.Random(7)  # noqa: S311 - data for a benchmark
+    rng = random.Random(7)
     fresh = 0
     for number in range(count):
         repeat = number % 5 == 4

@@ -49,9 +49,7 @@ def against_simulator() -> None:
         pipeline = Pipeline(folder, simulator, f"duckdb:///{WAREHOUSE}")
         try:
             say(f"1. A SendGrid on localhost: {simulator.url}, {options.contacts:,} contacts")
-            say(
-                "2. The receiver, registered with it; every delivery is on disk before it is answered"
-            )
+            say("2. The receiver: every delivery is on disk before it is answered")
             pipeline.start_receiver()
             (report,) = simulator.deliver(retry=RetryPolicy())
             print(
@@ -102,9 +100,8 @@ def show() -> None:
         steps = warehouse.execute(FUNNEL).fetchall()
     most = max((messages for _, messages in steps), default=0) or 1
     for step, messages in steps:
-        print(
-            f"   {step:10} {messages:>9,}  {messages / most:>4.0%} {'█' * round(30 * messages / most)}"
-        )
+        bar = "█" * round(30 * messages / most)
+        print(f"   {step:10} {messages:>9,}  {messages / most:>4.0%} {bar}")
     say("Look around")
     print(
         f"   .venv/bin/python -c \"import duckdb; duckdb.connect('{WAREHOUSE.relative_to(ROOT)}')"

@@ -77,7 +77,7 @@ def test_meltanolabs_target_postgres(
 def people(tmp_path: Path) -> Path:
     """A CSV file for another public tap."""
     path = tmp_path / "people.csv"
-    path.write_text("id,fullName,age\n1,Ann,31\n2,Bob,\n3,Cléo,57\n")
+    path.write_text("id,full_name,age\n1,Ann,31\n2,Bob,\n3,Cléo,57\n")
     return path
 
 

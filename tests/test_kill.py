@@ -52,7 +52,7 @@ def kill_target(pipeline: Pipeline, after_flush: bool) -> bool:
 
 
 def rows(pipeline: Pipeline) -> int:
-    """Rows of activity that a reader sees now; 0 while there is no such view or the file is held."""
+    """Rows of activity that a reader sees now; 0 while there is none or the file is held."""
     try:
         return pipeline.count("activity")
     except Exception:

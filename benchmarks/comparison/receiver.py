@@ -1,7 +1,7 @@
 """What people write today: FastAPI, SQLAlchemy and Postgres, one row per event.
 
-Written for the comparison in bench_receiver.py, as its documentation would have it: the signature is
-checked over the raw body, the rows go in with one bulk insert and one commit per delivery.
+Written for the comparison in bench_receiver.py, as its documentation would have it: the signature
+is checked over the raw body, the rows go in with one bulk insert and one commit per delivery.
 """
 
 from __future__ import annotations
