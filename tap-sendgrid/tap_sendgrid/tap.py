@@ -13,6 +13,7 @@ from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
 from tap_sendgrid.api.account import Account
 from tap_sendgrid.api.client import new_session
 from tap_sendgrid.api.errors import MissingApiKey, SendGridError
+from tap_sendgrid.api.generation import CustomField
 from tap_sendgrid.api.settings import ApiSettings
 from tap_sendgrid.events import event_stream_classes, sync_events
 from tap_sendgrid.objects import object_stream_classes
@@ -83,6 +84,20 @@ class TapSendGrid(Tap):
             *(stream_class(self) for stream_class in object_stream_classes),
             *(stream_class(self) for stream_class in event_stream_classes),
         ]
+
+    def custom_fields_at_discovery(self) -> tuple[CustomField, ...]:
+        """The custom fields for a new catalog; none without a key, or when SendGrid does not tell.
+
+        A given catalog is not added to here: the sync itself asks for the fields as they are then.
+        """
+        if self.input_catalog is not None or not self.api_settings.api_key:
+            return ()
+        try:
+            account = self.account(next(iter(self.api_settings.subusers), None))
+            return account.custom_fields()
+        except SendGridError as problem:
+            self.logger.warning("The catalog is without custom fields: %s", problem)
+            return ()
 
     # Run
 

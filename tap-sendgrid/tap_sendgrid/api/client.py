@@ -7,7 +7,9 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
@@ -85,11 +87,16 @@ class Client:
             self._headers["on-behalf-of"] = on_behalf_of
         self._session = session or new_session()
         self._timeout = timeout
-        self._sleep = sleep
+        self.sleep = sleep
+        self._clock_offset = timedelta(0)
         self._limits = RateLimits(sleep)
 
     def __repr__(self) -> str:
         return f"Client({self.api_url!r}, on_behalf_of={self.on_behalf_of!r})"
+
+    def server_now(self) -> datetime:
+        """The present moment by SendGrid's clock, as its last answer told it."""
+        return datetime.now(UTC) + self._clock_offset
 
     def get(self, path: str, params: Params | None = None) -> Any:
         """The JSON answer to ``GET path``.
@@ -183,6 +190,7 @@ class Client:
             allow_redirects=False,
         )
         self.requests_sent += 1
+        self._read_clock(response.headers.get("Date"))
         logger.debug(
             "%s %s -> %d in %.0f ms, %d bytes, limit %s/%s",
             method,
@@ -195,6 +203,11 @@ class Client:
         )
         return response
 
+    def _read_clock(self, date: str | None) -> None:
+        if date:
+            with suppress(ValueError, TypeError):
+                self._clock_offset = parsedate_to_datetime(date) - datetime.now(UTC)
+
     def _pause(self, failures: int, label: str, reason: str) -> None:
         """Wait 1, 2, 4 … seconds, up to half of it by chance so that clients drift apart."""
         if failures >= _TRIES:
@@ -205,7 +218,7 @@ class Client:
         delay = min(2.0 ** (failures - 1), _LONGEST_PAUSE_SECONDS)
         delay *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret depends on it
         logger.info("%s: %s; trying again in %.1f s", label, reason, delay)
-        self._sleep(delay)
+        self.sleep(delay)
 
     def _raise(self, response: requests.Response, label: str) -> None:
         answer = without_addresses(error_text(response))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from singer_sdk import Stream
 from singer_sdk.helpers.conform import TypeConformanceLevel
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tap_sendgrid.tap import TapSendGrid
 
 Record = dict[str, Any]
+Item = TypeVar("Item")
 
 _ANNOTATION = {"collection": "object"}
 
@@ -71,31 +72,39 @@ class ObjectStream(Stream):
         return [{"subuser": name} for name in self._tap.api_settings.subusers] or None
 
     def get_records(self, context: Context | None) -> Iterator[Record]:
-        """Complete, changed records of one (sub)user; problems go into the run's report."""
+        """Complete, changed records of one (sub)user."""
+        for record in self.reported(context, self.changes):
+            self._tap.report.records[self.name] += 1
+            yield record
+
+    def reported(
+        self, context: Context | None, reader: Callable[[Account, Context | None], Iterable[Item]]
+    ) -> Iterator[Item]:
+        """What ``reader`` gives for one (sub)user; problems go into the run's report.
+
+        Raises:
+            RunStopper: SendGrid refuses everything: the run ends.
+        """
         subuser = str(context["subuser"]) if context else None
         report = self._tap.report
         where = f"{self.name} of {subuser}" if subuser else self.name
         report.records.setdefault(self.name, 0)
+        account = self._tap.account(subuser)
         try:
             if self._tap.api_settings.region == "eu" and not self.eu:
                 raise NothingToRead("SendGrid serves this collection only from its global host")
-            account = self._tap.account(subuser)
-            for record in self.changes(account, context):
-                report.records[self.name] += 1
-                yield record
+            yield from reader(account, context)
+            return
         except RunStopper:
             raise
         except NothingToRead as reason:
             report.empty[where] = str(reason)
-            self._complete = False
         except Forbidden as problem:
             needed = self.needed_scopes(account)
-            better = account.explain(problem, needed, f"the stream {self.name}")
-            report.failed[where] = str(better)
-            self._complete = False
+            report.failed[where] = str(account.explain(problem, needed, f"the stream {self.name}"))
         except SendGridError as problem:
             report.failed[where] = str(problem)
-            self._complete = False
+        self._complete = False
 
     def needed_scopes(self, account: Account) -> tuple[str, ...]:  # noqa: ARG002 - for overriding
         """The scopes one of which reading needs."""
@@ -143,13 +152,20 @@ class ObjectStream(Stream):
     def _sync_records(
         self, context: Context | None = None, *, write_messages: bool = True
     ) -> Iterator[Record]:
+        self._begin()
+        yield from super()._sync_records(context, write_messages=write_messages)
+        if write_messages:
+            self._end()
+
+    def _begin(self) -> None:
         self._complete = True
         if self.marks_deletes:
             self._stream_version = self._initialized_at // 1000
-        yield from super()._sync_records(context, write_messages=write_messages)
-        if self.marks_deletes and self._complete and write_messages and self.selected:
-            # Only now: what an earlier version has and this one lacks is gone from SendGrid.
-            self._write_activate_version_message(self._stream_version or 0)
+
+    def _end(self) -> None:
+        """After a complete read: what older versions have and this one lacks is gone."""
+        if self._stream_version is not None and self._complete and self.selected:
+            self._write_activate_version_message(self._stream_version)
 
     # Completeness, change, state
 
@@ -168,7 +184,7 @@ class ObjectStream(Stream):
         record = {name: found.get(name) for name in names(self.columns)}
         if context:
             record["subuser"] = subuser = context["subuser"]
-            if self.ids_clash:
+            if self.ids_clash or found.get("_id") is not None:  # numbers are given anew elsewhere
                 record["id"] = f"{subuser}:{record['id']}"
         return record
 

@@ -33,7 +33,6 @@ class CampaignsStream(MarketingStream):
 
     name = "campaigns"
     columns = CAMPAIGNS
-    ids_clash = True  # legacy ids are numbers
     replication_key = "updated_at"
     forced_replication_method = REPLICATION_INCREMENTAL
 

@@ -38,17 +38,26 @@ class ContentMemory:
 
     def is_known(self, record: dict[str, Any]) -> bool:
         """Whether this very content was emitted before; remembers it for `text`."""
-        digest = blake2b(
-            msgspec.json.encode(record), digest_size=_BYTES, key=self._salt
-        ).digest()
-        self._now.add(digest)
-        return digest in self._known
+        content = msgspec.json.encode(record)
+        self.add(content)
+        return self.has(content)
+
+    def has(self, content: bytes) -> bool:
+        """Whether an earlier run emitted this content."""
+        return self._hash(content) in self._known
+
+    def add(self, content: bytes) -> None:
+        """Remember this content for `text`."""
+        self._now.add(self._hash(content))
 
     def text(self) -> str | None:
         """What the next run is to know; None when there were too many objects."""
         if len(self._now) > MOST_OBJECTS:
             return None
         return base64.b64encode(b"".join(sorted(self._now))).decode()
+
+    def _hash(self, content: bytes) -> bytes:
+        return blake2b(content, digest_size=_BYTES, key=self._salt).digest()
 
     @staticmethod
     def _parse(text: str | None) -> set[bytes]:

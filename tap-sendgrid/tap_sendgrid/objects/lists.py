@@ -21,7 +21,6 @@ class ListsStream(MarketingStream):
 
     name = "lists"
     columns = LISTS
-    ids_clash = True  # legacy ids are numbers
 
     def read_current(self, account: Account, context: Context | None) -> Iterator[Record]:
         """``GET /v3/marketing/lists``, a thousand a page."""

@@ -22,7 +22,6 @@ class SegmentsStream(MarketingStream):
 
     name = "segments"
     columns = SEGMENTS
-    ids_clash = True  # legacy ids are numbers
 
     def read_current(self, account: Account, context: Context | None) -> Iterator[Record]:
         """``GET /v3/marketing/segments/2.0``, then those of the deprecated first kind."""

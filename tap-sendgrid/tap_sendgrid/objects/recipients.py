@@ -1,0 +1,184 @@
+"""Recipients: every contact of the account, and after the first time only what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from singer_sdk.helpers._catalog import get_selected_schema
+from singer_sdk.mapper import SameRecordTransform
+from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
+
+from tap_sendgrid.api.errors import NothingToRead, SendGridError
+from tap_sendgrid.api.generation import CustomField, Generation
+from tap_sendgrid.objects.base import MarketingStream, Record
+from tap_sendgrid.objects.contact_codec import Body, ContactCodec, custom_field_schema
+from tap_sendgrid.objects.contact_state import ContactState
+from tap_sendgrid.objects.recipient_reader import ReadOptions, RecipientReader
+from tap_sendgrid.objects.values import iso_now
+from tap_sendgrid.schemas.columns import object_schema
+from tap_sendgrid.schemas.marketing import MEMBERSHIPS, RECIPIENTS
+
+if TYPE_CHECKING:
+    from singer_sdk.helpers.types import Context
+
+    from tap_sendgrid.api.account import Account
+    from tap_sendgrid.tap import TapSendGrid
+
+
+class RecipientsStream(MarketingStream):
+    """All contacts, with their custom fields, and on request their lists and segments."""
+
+    name = "recipients"
+    columns = RECIPIENTS
+    replication_key = "updated_at"
+    forced_replication_method = REPLICATION_INCREMENTAL
+
+    _fields: tuple[CustomField, ...] = ()
+
+    # Schema: the custom fields are the account's own
+
+    def build_schema(self, tap: TapSendGrid) -> dict[str, Any]:
+        """The schema, with the custom fields where they can be asked for at discovery."""
+        columns = (*RECIPIENTS, *MEMBERSHIPS) if _memberships_wanted(tap) else RECIPIENTS
+        schema = object_schema(columns, subuser=bool(tap.api_settings.subusers))
+        return _with_fields(schema, tap.custom_fields_at_discovery())
+
+    def _write_schema_message(self) -> None:
+        """SCHEMA with the custom fields as they are now: the catalog may be older."""
+        self._fields = self._current_fields()
+        schema = _with_fields(self.effective_schema, self._fields)
+        if schema != self.effective_schema:
+            self._input_schema = schema
+            self._stream_maps = None
+            self._tap.mapper.register_raw_stream_schema(
+                self.name, get_selected_schema(self.name, schema, self.mask), self.primary_keys
+            )
+        super()._write_schema_message()
+
+    def _current_fields(self) -> tuple[CustomField, ...]:
+        """The custom fields of the account, or of all subusers together."""
+        fields: dict[str, CustomField] = {}
+        for partition in self.partitions or [{}]:
+            try:
+                found = self._tap.account(partition.get("subuser")).custom_fields()
+            except SendGridError:  # reading meets it again, and reports it
+                continue
+            for item in found:
+                if fields.setdefault(item.name, item).kind != item.kind:
+                    fields[item.name] = CustomField(item.name, "text")  # text holds both
+        return tuple(fields.values())
+
+    # Reading
+
+    def changes(self, account: Account, context: Context | None) -> Iterator[Record]:
+        """Changed contacts as dictionaries: for stream maps, flattening, batch files and tests."""
+        for bodies in self._changed_bodies(account, context):
+            for body in bodies:
+                record = body.record()
+                if context:
+                    record["subuser"] = context["subuser"]
+                yield self.finish(record)
+
+    def _changed_bodies(self, account: Account, context: Context | None) -> Iterator[list[Body]]:
+        generation = account.generation()
+        if generation is Generation.NONE:
+            raise NothingToRead("this account does not use Marketing Campaigns")
+        names = [name for name in self.schema["properties"] if self.mask["properties", name]]
+        inside = ("properties", "custom_fields", "properties")
+        fields = [field for field in self._fields if self.mask[*inside, field.name]]
+        shape = f"{sorted(names)} {sorted((field.name, field.kind) for field in fields)}"
+        memberships = [column.name for column in MEMBERSHIPS if column.name in names]
+        reader = RecipientReader(
+            account,
+            ContactCodec(fields, names),
+            ContactState(self.get_context_state(context), self.start(context), shape),
+            ReadOptions(
+                everything=self.marks_deletes,
+                memberships=tuple(memberships),
+                export_timeout_seconds=self.config.get("export_timeout_seconds") or 7200,
+            ),
+        )
+        # Legacy ids are made of addresses: two subusers may have the same.
+        clash = context is not None and generation is Generation.LEGACY
+        prefix = f"{context['subuser']}:".encode() if context is not None and clash else b""
+        for bodies in reader.batches():
+            if prefix:
+                yield [Body(b.updated_at, b'"%b%b' % (prefix, b.json[1:])) for b in bodies]
+            else:
+                yield bodies
+            self.state_manager.is_flushed = False
+        self._complete = self._complete and reader.whole
+
+    # The fast way out: bytes instead of dictionaries
+
+    def _sync_records(
+        self, context: Context | None = None, *, write_messages: bool = True
+    ) -> Iterator[Record]:
+        if write_messages and self._may_write_bytes():
+            self._sync_bytes(context)
+        else:
+            yield from super()._sync_records(context, write_messages=write_messages)
+
+    def _may_write_bytes(self) -> bool:
+        """Whether nothing asks for work on single records."""
+        maps = self.stream_maps
+        return (
+            self.selected
+            and self.ABORT_AT_RECORD_COUNT is None
+            and len(maps) == 1
+            and type(maps[0]) is SameRecordTransform
+            and not self.config.get("flattening_enabled")
+        )
+
+    def _sync_bytes(self, context: Context | None) -> None:
+        """What the SDK's ``_sync_records`` does, for many records at a time."""
+        self._begin()
+        since_state = 0
+        with self.get_record_counter() as counter, self.get_sync_timer():
+            for partition in [context] if context else self.partitions or [None]:
+                self._write_starting_replication_value(partition)
+                for lines, count in self.reported(partition, self._lines):
+                    self._tap.message_writer.write_lines(lines)
+                    self._tap.report.records[self.name] += count
+                    counter.increment(count)
+                    since_state += count
+                    if since_state >= self.STATE_MSG_FREQUENCY:
+                        since_state = 0
+                        self._write_state_message()
+                if partition:
+                    self._finalize_state(self.get_context_state(partition))
+        self._finalize_state(self.stream_state)
+        self._end()
+        self._write_state_message()
+
+    def _lines(self, account: Account, context: Context | None) -> Iterator[tuple[bytes, int]]:
+        """RECORD messages, a newline behind each, many at a time, with their number."""
+        encode = msgspec.json.encode
+        before = b'{"type":"RECORD","stream":%b,"record":{"id":' % encode(self.name)
+        added = {"subuser": context["subuser"]} if context else {}
+        for bodies in self._changed_bodies(account, context):
+            now = iso_now()
+            values = {**added, "received_at": now}
+            values = {name: v for name, v in values.items() if self.mask["properties", name]}
+            rest = encode(values)[1:-1]
+            after = (b"," + rest if rest else b"") + b"}"
+            if self._stream_version is not None:
+                after += b',"version":%d' % self._stream_version
+            after += b',"time_extracted":"%b"}\n' % now.encode()
+            yield b"".join([b"%b%b%b" % (before, body.json, after) for body in bodies]), len(bodies)
+
+
+def _memberships_wanted(tap: TapSendGrid) -> bool:
+    return bool(tap.config.get("recipient_memberships"))
+
+
+def _with_fields(schema: dict[str, Any], fields: Iterable[CustomField]) -> dict[str, Any]:
+    """The schema with these properties in ``custom_fields``, besides those it has."""
+    column = schema["properties"].get("custom_fields")
+    if column is None:
+        return schema
+    properties = {**column.get("properties", {}), **custom_field_schema(fields)}
+    column = {**column, "properties": properties}
+    return {**schema, "properties": {**schema["properties"], "custom_fields": column}}
