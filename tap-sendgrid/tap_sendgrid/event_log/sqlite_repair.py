@@ -53,7 +53,7 @@ def repair_log(path: str | Path) -> RepairResult:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     result = RepairResult(path.with_name(f"{path.name}.damaged-{stamp}"))
     new = path.with_name(f".{path.name}.repaired-{os.getpid()}")
-    with translated(path), closing(connect(path, 0)) as old:
+    with translated(path), closing(_open_damaged(path)) as old:
         _take_alone(old, path)
         create_log(new)
         with closing(connect(new, 0)) as copy:
@@ -68,6 +68,15 @@ def repair_log(path: str | Path) -> RepairResult:
     new.replace(path)
     sync(path.parent)
     return result
+
+
+def _open_damaged(path: Path) -> sqlite3.Connection:
+    """A connection to a file that SQLite would not open otherwise."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    old = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None)
+    # With this SQLite opens a file that is shorter than its first page says.
+    old.execute("PRAGMA writable_schema = ON")
+    return old
 
 
 def _take_alone(old: sqlite3.Connection, path: Path) -> None:
@@ -140,31 +149,34 @@ def _end(old: sqlite3.Connection) -> int:
 
 
 def _readable(old: sqlite3.Connection, end: int) -> Iterator[tuple[Any, ...]]:
-    """Every row that can be read, in order.
+    """Every row that can be read and looks like one, in order.
 
     Runs of good rows are read together; from a bad place on, one offset after the other is tried.
     """
     columns = "SELECT offset, received_at, checksum, headers, body FROM deliveries "
     after = 0
     while after < end:
-        rows: list[tuple[Any, ...]] = []
-        try:
-            for row in old.execute(
-                columns + "WHERE offset > ? ORDER BY offset LIMIT ?", (after, BATCH_ROWS)
-            ):
-                rows.append(row)  # noqa: PERF402 - what came before a bad row is kept
-        except (sqlite3.Error, OverflowError):
-            yield from rows
-            after = rows[-1][0] if rows else after
-            row = None
-            while row is None and after < end:
-                after += 1
-                with suppress(sqlite3.Error, OverflowError):
-                    row = old.execute(columns + "WHERE offset = ?", (after,)).fetchone()
-            if row is not None:
-                yield row
-            continue
-        if not rows:
-            return
-        yield from rows
-        after = rows[-1][0]
+        sql = columns + "WHERE offset > ? ORDER BY offset LIMIT ?"
+        found = 0
+        for row in _rows(old, sql, after, BATCH_ROWS):
+            if not _is_row(row, after, end):
+                break
+            yield row
+            after, found = row[0], found + 1
+        if found < BATCH_ROWS and after < end:
+            after += 1
+            for row in _rows(old, columns + "WHERE offset = ?", after):
+                if _is_row(row, after - 1, after):
+                    yield row
+
+
+def _rows(old: sqlite3.Connection, sql: str, *values: int) -> Iterator[tuple[Any, ...]]:
+    """The rows of a query up to the first that cannot be read."""
+    with suppress(sqlite3.Error, OverflowError):
+        yield from old.execute(sql, values)
+
+
+def _is_row(row: tuple[Any, ...], after: int, until: int) -> bool:
+    """Whether a row has the right types, and an offset where it may be."""
+    types = tuple(type(value) for value in row)
+    return types == (int, int, int, str, bytes) and after < row[0] <= until

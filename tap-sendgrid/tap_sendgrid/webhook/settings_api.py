@@ -111,7 +111,8 @@ class WebhookSettingsApi:
         try:
             response = self._client.request(method, path, body=body)
         except Forbidden as refusal:
-            scope = "user.webhooks.event.settings." + ("read" if method == "GET" else "update")
+            right = {"GET": "read", "POST": "create"}.get(method, "update")
+            scope = f"user.webhooks.event.settings.{right}"
             raise PermissionMissing(
                 f"the API key lacks the permission {scope} ({refusal.answer}): give it to the key "
                 "under Settings > API Keys > Mail Settings > Event Notification, or use a Full "
