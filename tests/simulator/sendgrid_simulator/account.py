@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import random
-import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sendgrid_simulator.ids import api_key, stable_uuid
 from sendgrid_simulator.messages import MessageBook
 from sendgrid_simulator.options import Generation, SimulatorOptions
 from sendgrid_simulator.population import ContactBook
@@ -96,10 +95,8 @@ class Account:
         self.user_id = 1234567 + number
         self.anchor = midnight() if options.anchor is None else options.anchor
         self.generation: Generation = options.generation
-        self.rng = random.Random(seed)
-        self.api_keys = {
-            self._new_key(): set(FULL_ACCESS if options.scopes is None else options.scopes)
-        }
+        scopes = FULL_ACCESS if options.scopes is None else options.scopes
+        self.api_keys = {api_key(seed): set(scopes)}
         self.lists = [self._list(number) for number in range(options.lists)]
         self.segments = [self._segment(number) for number in range(options.segments)]
         self.segments += [self._segment(n + 500, "1") for n in range(options.segments_v1)]
@@ -128,27 +125,22 @@ class Account:
         """Another key pair each time; the first is the one that follows from the seed."""
         return new_private_key(next(self._signing_keys))
 
-    def uuid(self) -> str:
-        """A new id that follows from the seed."""
-        return str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
-
-    def _new_key(self) -> str:
-        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-        key_id, secret = ("".join(self.rng.choices(letters, k=size)) for size in (22, 43))
-        return f"SG.{key_id}.{secret}"
+    def uuid(self, kind: str, number: int) -> str:
+        """The id of the so many-th thing of a kind."""
+        return stable_uuid(self.seed, kind, number)
 
     def _list(self, number: int) -> ContactList:
         every = number + 1
         count = -(-self.options.contacts // every)
         name = "All contacts" if number == 0 else f"Every {every}. contact"
-        return ContactList(self.uuid(), 9000 + number, name, count, every)
+        return ContactList(self.uuid("list", number), 9000 + number, name, count, every)
 
     def _segment(self, number: int, version: str = "2") -> Segment:
         created = self.anchor - 300 * DAY + number * 3600
         every = number % 500 + 5
         name = f"Segment {number}"
         return Segment(
-            id=self.uuid(),
+            id=self.uuid("segment", number),
             number=100 + number,
             name=name,
             contacts_count=-(-self.options.contacts // every),
@@ -170,9 +162,9 @@ class Account:
         sent = created + (3600 if status == "triggered" else 30 * DAY)
         ids = [self.lists[0].id] if self.lists else []
         campaign = Campaign(
-            id=self.uuid(),
+            id=self.uuid("campaign", number),
             number=23000 - number,
-            name=f"News {self.options.campaigns - number}",
+            name=f"News {number}",
             status=status,
             created_at=created,
             updated_at=created + 1800,

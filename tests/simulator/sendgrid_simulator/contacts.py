@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sendgrid_simulator.http import ApiError, Area, Call, json_response, not_found
 from sendgrid_simulator.population import TEXT_FIELDS, Contact, ContactBook
-from sendgrid_simulator.sgql import Query, QueryError, parse
+from sendgrid_simulator.sgql import Language, Query, QueryError, parse
 from sendgrid_simulator.times import iso
 
 if TYPE_CHECKING:
@@ -19,6 +19,22 @@ area = Area("marketing.read", family="marketing", eu=False)
 
 CAP = 50
 _IDENTIFIERS = ("email", "phone_number_id", "external_id", "anonymous_id")
+_MEMBERS = ("created_at", "updated_at", "email", "alternate_emails", "list_ids", "segment_ids")
+
+
+def _value(contact: Contact, name: str) -> Any:
+    if name in _MEMBERS:
+        return getattr(contact, name)
+    if name == "contact_id":
+        return contact.id
+    if name in TEXT_FIELDS:
+        return contact.text.get(name, "")
+    return contact.custom_fields.get(name)
+
+
+def _language(book: ContactBook) -> Language:
+    names = {*_MEMBERS, *TEXT_FIELDS, "contact_id", *(field.name for field in book.fields)}
+    return Language(_value, names.__contains__, ("created_at", "updated_at"), "updated_at")
 
 
 def render_contact(call: Call, contact: Contact) -> dict[str, Any]:
@@ -88,7 +104,7 @@ def search(call: Call) -> Response:
     if call.simulator.options.search_timeout:
         raise ApiError(408, "request timed out", {"field": "query"})
     try:
-        query = parse(text)
+        query = parse(text, _language(call.account.contacts))
     except QueryError as error:
         raise ApiError(400, f"invalid query: {error}", {"field": "query"}) from None
     first, total = run(call.account.contacts, query)
@@ -103,14 +119,15 @@ def search(call: Call) -> Response:
 
 def run(book: ContactBook, query: Query) -> tuple[list[Contact], int]:
     """The first 50 matches and the number of all; by arithmetic when only times are asked."""
-    if query.id or query.email:
-        found = book.find(id=query.id) if query.id else book.find(email=query.email)
+    key, email = query.equals.get("contact_id", ""), query.equals.get("email", "")
+    if key or email:
+        found = book.find(id=key) if key else book.find(email=email)
         hits = [found] if found is not None and query.test(found) else []
         return hits, len(hits)
     hits = [contact for _, contact in sorted(book.changed.items()) if query.test(contact)]
     hidden = book.deleted | book.changed.keys()
     candidates = book.updated_between(query.low, query.high)
-    if query.only_times:
+    if query.only_clock:
         total = len(hits) + len(candidates) - sum(1 for i in hidden if i in candidates)
         for index in candidates:
             if len(hits) >= CAP:

@@ -92,7 +92,7 @@ def start(call: Call) -> Response:
         options.export_failures -= 1
         failure = "the export could not be completed, please try again"
     job = ExportJob(
-        account.uuid(),
+        account.uuid("export", len(account.exports)),
         int(time.time()),
         file_type,
         options.export_polls,

@@ -9,6 +9,8 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
+from sendgrid_simulator.ids import stable_uuid
+
 _AGENTS = (
     "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) "
     "Version/26.0.1 Safari/605.1.15",
@@ -69,19 +71,29 @@ class Life:
     Attributes:
         events: What happened so far.
         email: The recipient.
-        common: Members that every event of the message carries: category, custom args, campaign.
+        ids: The id of each event, also of those that the webhook sends without.
+        category, custom_args, marketing: Members that every event of the message carries.
     """
 
     def __init__(
-        self, index: int, at: int, user_id: int, head: str, message_id: str, noise: Noise
+        self,
+        index: int,
+        at: int,
+        user_id: int,
+        head: str,
+        message_id: str,
+        noise: Noise,
+        seed: int,
     ) -> None:
         self.index = index
+        self.seed = seed
         self.now = at
         self.user_id = user_id
         self.head = head
         self.message_id = message_id
         self.noise = noise
         self.events: list[dict[str, Any]] = []
+        self.ids: list[str] = []
         name = "Ann" if index % 7 == 0 else "person"  # case as sent
         self.email = f"{name}.{index}@example.com"
         self.smtp_id = f"<{head}@geopod-ismtpd-{noise.byte(2) % 30}>"
@@ -90,7 +102,8 @@ class Life:
             "ip": f"198.51.100.{noise.byte(4)}" if index % 9 else "2001:db8::7",
             "useragent": _AGENTS[noise.byte(5) % len(_AGENTS)],
         }
-        self.common: dict[str, Any] = self._category() | self._custom_args()
+        self.category: dict[str, Any] = self._category()
+        self.custom_args: dict[str, str] = self._custom_args()
         self.marketing: dict[str, Any] = {}
         self.group = 10 if noise.chance(6, 30) else None
 
@@ -102,7 +115,7 @@ class Life:
             return {"category": "welcome"}
         return {"category": ["news", "café"] if kind == 2 else ["welcome"]}
 
-    def _custom_args(self) -> dict[str, Any]:
+    def _custom_args(self) -> dict[str, str]:
         args = {"order_id": f"A-{self.index}"}
         if self.noise.chance(8, 25):
             args["New Argument 1"] = "a value with spaces"
@@ -116,21 +129,22 @@ class Life:
         text = f"{kind}-{self.user_id}-{self.head}-0"
         return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
-    def add(self, event: str, event_id: str | None, after: int, **members: Any) -> None:
+    def add(self, event: str, event_id: str, after: int, **members: Any) -> None:
         """Adds an event ``after`` seconds; what it defines itself wins over custom args."""
         self.now += after
         body = {
-            **self.common,
+            **self.custom_args,
+            **self.category,
             **self.marketing,
             "email": self.email,
             "event": event,
+            "sg_event_id": event_id,
             "sg_message_id": self.message_id,
             "timestamp": self.now,
             **members,
         }
-        if event_id is not None:
-            body["sg_event_id"] = event_id
         self.events.append(body)
+        self.ids.append(event_id)
 
     def delivery(self, event: str, kind: str, after: int, **members: Any) -> None:
         """A delivery event: its id is a readable string in base64url, the same in every retry."""
@@ -174,14 +188,15 @@ class Life:
 
 def single_send(life: Life) -> None:
     """Marks the message as one of a Single Send: category is an empty array."""
-    life.common = {"category": []}
+    life.category, life.custom_args = {"category": []}, {}
+    campaign = life.index % 2 * 3  # the first two of an account that went out
     life.marketing = {
         "mc_stats": "singlesend",
         "phase_id": "send",
         "sg_template_id": "d-0a1b",
         "sg_template_name": "March v2",
-        "singlesend_id": f"2f6dec81-43b9-4c67-a890-3a38cb63b5{life.index % 4:02x}",
-        "singlesend_name": f"News {life.index % 4}",
+        "singlesend_id": stable_uuid(life.seed, "campaign", campaign),
+        "singlesend_name": f"News {campaign}",
         "template_hash": "5f3e",
         "template_id": "d-0a1b",
         "template_version_id": "9c1e",
@@ -190,7 +205,7 @@ def single_send(life: Life) -> None:
 
 def legacy_campaign(life: Life) -> None:
     """Marks the message as one of a legacy A/B campaign."""
-    life.common = {"category": []}
+    life.category, life.custom_args = {"category": []}, {}
     life.marketing = {
         "marketing_campaign_id": 23314,
         "marketing_campaign_name": "spring",
@@ -331,6 +346,7 @@ def account_changed(life: Life) -> None:
             "type": kind,
         }
     )
+    life.ids.append(event_id)
 
 
 Course = Callable[[Life], None]

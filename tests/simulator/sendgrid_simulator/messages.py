@@ -34,6 +34,8 @@ class Message:
         message_id: Its ``sg_message_id``.
         to_email, from_email, subject: As in the mail.
         events: Its events as the webhook posts them, in the order in which they happened.
+        ids: The ids of the events, also of those that the webhook sends without.
+        custom_args, marketing, group: What the mail carried.
     """
 
     index: int
@@ -43,6 +45,10 @@ class Message:
     from_email: str
     subject: str
     events: list[dict[str, Any]]
+    ids: list[str]
+    custom_args: dict[str, str]
+    marketing: dict[str, Any]
+    group: int | None
 
 
 class MessageBook:
@@ -112,6 +118,7 @@ class MessageBook:
             head=head,
             message_id=message_id,
             noise=noise,
+            seed=self._seed,
         )
         kind = LIVES[noise.byte(1) % len(LIVES)]
         kind(life)
@@ -123,6 +130,10 @@ class MessageBook:
             "news@sender.example",
             f"What is new, part {index % 5}",
             life.events,
+            life.ids,
+            life.custom_args,
+            life.marketing,
+            life.group,
         )
 
 

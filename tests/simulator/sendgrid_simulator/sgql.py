@@ -1,7 +1,8 @@
-"""The query language of contacts/search, as far as a contact has the data (no engagement events).
+"""SendGrid's query languages: contacts/search (SGQL), ``/v3/messages`` and ``/v3/logs``.
 
-Source: Twilio docs "Segmentation query language": comparisons, IN, LIKE, BETWEEN, IS NULL, AND, OR,
-NOT, CONTAINS(list_ids, '…'), LOWER, LENGTH, NOW(), TIMESTAMP '…' and interval literals.
+Source: Twilio docs "Segmentation query language", "Getting started with the Email Activity API" and
+the spec of the logs: comparisons, IN, LIKE, BETWEEN, IS NULL, AND, OR, NOT, CONTAINS(list, '…'),
+LOWER, LENGTH, NOW(), TIMESTAMP '…' and intervals. What each language knows is its `Language`.
 """
 
 from __future__ import annotations
@@ -10,26 +11,42 @@ import math
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from sendgrid_simulator.population import TEXT_FIELDS, Contact
 from sendgrid_simulator.times import parse_time
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+(?:\.\d+)?)|(?P<string>'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.)*\")"
-    r"|`(?P<quoted>[^`]+)`|(?P<word>[A-Za-z_][\w.]*)|(?P<op><=|>=|!=|<>|[-+=<>(),]))"
+    r"|`(?P<quoted>[^`]+)`|(?P<word>[A-Za-z_][\w.]*)|(?P<op><=|>=|!=|<>|[-+=<>(),\[\]]))"
 )
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}
 _SECONDS |= {"month": 2592000, "year": 31536000}
-_TIMES = ("created_at", "updated_at")
 
-Value = Callable[[Contact], Any]
-Test = Callable[[Contact], bool]
+Test = Callable[[Any], bool]
 
 
 class QueryError(ValueError):
     """The query is not understood."""
+
+
+@dataclass(frozen=True)
+class Language:
+    """What queries may ask of a row.
+
+    Attributes:
+        value: The value of a row's field.
+        known: Whether there is such a field.
+        times: Fields that are instants, in unix seconds.
+        clock: The field by which rows are ordered, so that its bounds narrow a search.
+        plain: AND is the only way to combine conditions, and nothing is nested.
+    """
+
+    value: Callable[[Any, str], Any]
+    known: Callable[[str], bool]
+    times: tuple[str, ...]
+    clock: str
+    plain: bool = False
 
 
 @dataclass
@@ -37,53 +54,59 @@ class Query:
     """A parsed query.
 
     Attributes:
-        test: Whether a contact matches.
-        low: No contact that was updated before matches.
-        high: No contact that was updated later matches.
-        only_times: The bounds alone decide, so that matches can be counted by arithmetic.
-        id: Only the contact with this id can match.
-        email: Only the contact with this address can match.
+        test: Whether a row matches.
+        low: No row with an earlier clock matches.
+        high: No row with a later clock matches.
+        only_clock: The bounds alone decide, so that matches can be counted by arithmetic.
+        equals: Fields that must have exactly this text.
     """
 
     test: Test
     low: float = -math.inf
     high: float = math.inf
-    only_times: bool = False
-    id: str = ""
-    email: str = ""
+    only_clock: bool = False
+    equals: dict[str, str] = field(default_factory=dict)
 
     def both(self, other: Query) -> Query:
         """This AND that."""
         return Query(
-            lambda contact: self.test(contact) and other.test(contact),
+            lambda row: self.test(row) and other.test(row),
             max(self.low, other.low),
             min(self.high, other.high),
-            self.only_times and other.only_times,
-            self.id or other.id,
-            self.email or other.email,
+            self.only_clock and other.only_clock,
+            {**other.equals, **self.equals},
+        )
+
+    def either(self, other: Query) -> Query:
+        """This OR that."""
+        return Query(
+            lambda row: self.test(row) or other.test(row),
+            min(self.low, other.low),
+            max(self.high, other.high),
         )
 
 
 @dataclass
 class _Operand:
-    """A side of a comparison: the value for a contact; the field's name or the constant, if so."""
+    """A side of a comparison: the value of a row; the field's name or the constant, if it is so."""
 
-    value: Value
+    value: Callable[[Any], Any]
     field: str = ""
     constant: Any = None
 
 
-def parse(text: str) -> Query:
+def parse(text: str, language: Language) -> Query:
     """Parses a query.
 
     Raises:
         QueryError: The query is not understood.
     """
-    return _Parser(text).whole()
+    return _Parser(text, language).whole()
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, language: Language) -> None:
+        self._language = language
         self._tokens: list[tuple[str, str]] = []
         position = 0
         text = text.rstrip()
@@ -96,7 +119,7 @@ class _Parser:
         self._at = 0
 
     def whole(self) -> Query:
-        query = self._or()
+        query = self._and() if self._language.plain else self._or()
         if self._at < len(self._tokens):
             raise QueryError(f"unexpected {self._tokens[self._at][1]!r}")
         return query
@@ -123,12 +146,7 @@ class _Parser:
     def _or(self) -> Query:
         query = self._and()
         while self._accept("or"):
-            left, right = query, self._and()
-            query = Query(
-                lambda contact, a=left, b=right: a.test(contact) or b.test(contact),  # type: ignore[misc]
-                min(left.low, right.low),
-                max(left.high, right.high),
-            )
+            query = query.either(self._and())
         return query
 
     def _and(self) -> Query:
@@ -138,13 +156,14 @@ class _Parser:
         return query
 
     def _not(self) -> Query:
-        if self._accept("not"):
-            inner = self._not().test
-            return Query(lambda contact: not inner(contact))
-        if self._accept("("):
-            query = self._or()
-            self._expect(")")
-            return query
+        if not self._language.plain:
+            if self._accept("not"):
+                inner = self._not().test
+                return Query(lambda row: not inner(row))
+            if self._accept("("):
+                query = self._or()
+                self._expect(")")
+                return query
         return self._comparison()
 
     def _comparison(self) -> Query:
@@ -155,43 +174,43 @@ class _Parser:
         query = self._predicate(left)
         if query is not None:
             inner = query.test
-            return Query(lambda contact: not inner(contact)) if negated else query
+            return Query(lambda row: not inner(row)) if negated else query
         operator = self._accept("=", "!=", "<>", "<", "<=", ">", ">=")
         if not operator or negated:
             raise QueryError("a comparison is expected")
-        return _compare(left, operator, self._operand())
+        return _compare(self._language, left, operator, self._operand())
 
     def _predicate(self, left: _Operand) -> Query | None:
         value = left.value
         if self._accept("between"):
-            low = self._operand()
+            low = _compare(self._language, left, ">=", self._operand())
             self._expect("and")
-            return _compare(left, ">=", low).both(_compare(left, "<=", self._operand()))
+            return low.both(_compare(self._language, left, "<=", self._operand()))
         if self._accept("in"):
             self._expect("(")
-            allowed = [self._operand().constant]
+            allowed = {self._operand().constant}
             while self._accept(","):
-                allowed.append(self._operand().constant)
+                allowed.add(self._operand().constant)
             self._expect(")")
-            return Query(lambda contact: value(contact) in allowed)
+            return Query(lambda row: _member(value(row), allowed))
         if self._accept("like"):
             pattern = str(self._operand().constant)
             parts = [re.escape(part) for part in pattern.split("%")]
             regex = re.compile(".*".join(parts), re.DOTALL)
-            return Query(lambda contact: regex.fullmatch(str(value(contact) or "")) is not None)
+            return Query(lambda row: regex.fullmatch(str(value(row) or "")) is not None)
         if self._accept("is"):
             wanted = not self._accept("not")
             self._expect("null")
-            return Query(lambda contact: (value(contact) in (None, "")) is wanted)
+            return Query(lambda row: (value(row) in (None, "")) is wanted)
         return None
 
     def _contains(self) -> Query:
         self._expect("(")
-        field = self._operand().value
+        values = self._operand().value
         self._expect(",")
         wanted = self._operand().constant
         self._expect(")")
-        return Query(lambda contact: wanted in (field(contact) or ()))
+        return Query(lambda row: wanted in (values(row) or ()))
 
     def _operand(self) -> _Operand:
         left = self._term()
@@ -205,18 +224,21 @@ class _Parser:
 
     def _term(self) -> _Operand:
         if self._accept("("):
-            inner_operand = self._operand()
+            nested = self._operand()
             self._expect(")")
-            return inner_operand
+            return nested
         kind, text = self._take()
         if kind == "number":
             return _constant(float(text))
         if kind == "string":
             return _constant(_unquote(text))
         if kind == "quoted":
-            return _field(text)
+            return self._field(text)
         if kind != "word":
             raise QueryError(f"unexpected {text!r}")
+        return self._word(text)
+
+    def _word(self, text: str) -> _Operand:
         word = text.lower()
         if word == "timestamp":
             try:
@@ -228,16 +250,25 @@ class _Parser:
             if unit not in _SECONDS:
                 raise QueryError(f"unknown unit {unit!r}")
             return _constant(amount * _SECONDS[unit])
-        if word in ("now", "lower", "length"):
-            self._expect("(")
-            inner = None if word == "now" else self._operand().value
-            self._expect(")")
-            if inner is None:
-                return _constant(time.time())
-            if word == "lower":
-                return _Operand(lambda contact: str(inner(contact) or "").lower())
-            return _Operand(lambda contact: float(len(inner(contact) or "")))
-        return _field(text)
+        if word not in ("now", "lower", "length"):
+            if self._accept("["):
+                text += f"[{_unquote(self._take()[1])}]"
+                self._expect("]")
+            return self._field(text)
+        self._expect("(")
+        inner = None if word == "now" else self._operand().value
+        self._expect(")")
+        if inner is None:
+            return _constant(time.time())
+        if word == "lower":
+            return _Operand(lambda row: str(inner(row) or "").lower())
+        return _Operand(lambda row: float(len(inner(row) or "")))
+
+    def _field(self, name: str) -> _Operand:
+        if not self._language.known(name):
+            raise QueryError(f"'{name}' is not a known field")
+        value = self._language.value
+        return _Operand(lambda row: value(row, name), name)
 
 
 def _unquote(text: str) -> str:
@@ -245,49 +276,42 @@ def _unquote(text: str) -> str:
 
 
 def _constant(value: Any) -> _Operand:
-    return _Operand(lambda _contact: value, constant=value)
+    return _Operand(lambda _row: value, constant=value)
 
 
-def _field(name: str) -> _Operand:
-    if name in (*_TIMES, "email", "alternate_emails", "list_ids", "segment_ids"):
-        return _Operand(lambda contact: getattr(contact, name), name)
-    if name == "contact_id":
-        return _Operand(lambda contact: contact.id, name)
-    if name in TEXT_FIELDS:
-        return _Operand(lambda contact: contact.text.get(name, ""), name)
-    return _Operand(lambda contact: contact.custom_fields.get(name), name)
+def _member(value: Any, allowed: set[Any]) -> bool:
+    """Whether a value, or one of several, is among those allowed."""
+    if isinstance(value, list):
+        return not allowed.isdisjoint(value)
+    return value in allowed
 
 
-def _compare(left: _Operand, operator: str, right: _Operand) -> Query:
+def _compare(language: Language, left: _Operand, operator: str, right: _Operand) -> Query:
     if left.constant is not None and right.field:
         mirrored = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-        return _compare(right, mirrored.get(operator, operator), left)
-    if left.field in _TIMES and isinstance(right.constant, str):
+        return _compare(language, right, mirrored.get(operator, operator), left)
+    if left.field in language.times and isinstance(right.constant, str):
         try:
             right = _constant(parse_time(right.constant))
         except ValueError:
             raise QueryError(f"{right.constant!r} is no timestamp") from None
 
-    def test(contact: Contact) -> bool:
-        a, b = left.value(contact), right.value(contact)
+    def test(row: Any) -> bool:
+        a, b = left.value(row), right.value(row)
         if operator in ("=", "!=", "<>"):
             return (a == b) is (operator == "=")
         if a is None or b is None or isinstance(a, str) is not isinstance(b, str):
             return False
-        order = {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}
-        return bool(order[operator])
+        return bool({"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[operator])
 
     query = Query(test)
     constant = right.constant
-    if left.field == "updated_at" and isinstance(constant, float) and operator not in ("!=", "<>"):
-        query.only_times = True
+    if left.field == language.clock and isinstance(constant, float):
         if operator in (">", ">=", "="):
             query.low = constant if operator != ">" else math.floor(constant) + 1
         if operator in ("<", "<=", "="):
             query.high = constant if operator != "<" else math.ceil(constant) - 1
-    elif operator == "=" and isinstance(constant, str):
-        if left.field == "contact_id":
-            query.id = constant
-        elif left.field == "email":
-            query.email = constant
+        query.only_clock = operator not in ("!=", "<>")
+    elif operator == "=" and left.field and isinstance(constant, str):
+        query.equals[left.field] = constant
     return query
