@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import click
 from singer_sdk import Stream, Tap
 from singer_sdk.helpers.capabilities import PluginCapabilities, TapCapabilities
+from singer_sdk.tap_base import CliTestOptionValue
 
 from tap_sendgrid.api.account import Account
 from tap_sendgrid.api.client import new_session
 from tap_sendgrid.api.errors import MissingApiKey, SendGridError
 from tap_sendgrid.api.generation import CustomField
 from tap_sendgrid.api.settings import ApiSettings
+from tap_sendgrid.doctor import examine
+from tap_sendgrid.event_log import EventLogError
 from tap_sendgrid.events import event_stream_classes, sync_events
 from tap_sendgrid.objects import object_stream_classes
 from tap_sendgrid.report import SyncReport
@@ -94,9 +99,10 @@ class TapSendGrid(Tap):
             return ()
         try:
             account = self.account(next(iter(self.api_settings.subusers), None))
-            return account.custom_fields()
+            with account.client.impatient():
+                return account.custom_fields()
         except SendGridError as problem:
-            self.logger.warning("The catalog is without custom fields: %s", problem)
+            self.logger.info("The catalog is without custom fields: %s", problem)
             return ()
 
     # Run
@@ -140,17 +146,46 @@ class TapSendGrid(Tap):
             stream.sync()
             stream.finalize_state_progress_markers()
 
-    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         """End the run at the next whole line; `sync_all` then writes the state that is true."""
         stop = SystemExit(0)
         if not self.message_writer.stop_after_write(stop):
             raise stop
 
+    # Command line
+
     @classmethod
-    def invoke(cls, **kwargs: Any) -> None:  # type: ignore[override]
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+        """``--test``: the doctor; exit code 1 when something keeps a sync from doing its work."""
+        if value != CliTestOptionValue.All.value:
+            super().cb_test(ctx, param, value)
+            return
+        catalog = ctx.params.get("catalog")
+        config = ctx.params.get("config")
+        tap = cls(
+            config=dict(config.config) if config else {},
+            catalog=json.load(catalog) if catalog else None,
+            parse_env_config=bool(config and config.parse_env),
+            validate_config=True,
+        )
+        findings = list(examine(tap))
+        for finding in findings:
+            click.echo(str(finding))
+        ctx.exit(1 if any(finding.level == "FAIL" for finding in findings) else 0)
+
+    @classmethod
+    def get_singer_command(cls) -> click.Command:
+        """The SDK's command; ``--catalog`` is read first: ``--test`` looks at the selection."""
+        command = super().get_singer_command()
+        for option in command.params:
+            option.is_eager = option.is_eager or option.name == "catalog"
+        return command
+
+    @classmethod
+    def invoke(cls, **kwargs: Any) -> None:
         """Run the command line; problems that have a name are told without a traceback."""
         try:
             super().invoke(**kwargs)
-        except SendGridError as problem:
+        except (SendGridError, EventLogError) as problem:
             cls.logger.error("%s", problem)  # noqa: TRY400 - the message says what to do
             sys.exit(1)

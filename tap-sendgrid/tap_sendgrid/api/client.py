@@ -39,7 +39,7 @@ RETRIED = (
     requests.exceptions.ChunkedEncodingError,
     requests.exceptions.ContentDecodingError,
 )
-_TRIES = 6
+TRIES = 6
 _TRIES_429 = 20
 _LONGEST_PAUSE_SECONDS = 60.0
 
@@ -78,6 +78,7 @@ class Client:
         self.api_url = api_url
         self.on_behalf_of = on_behalf_of
         self.requests_sent = 0
+        self.tries = TRIES
         self._headers = {
             "Authorization": f"Bearer {api_key}",
             "Accept": "application/json",  # GET /v3/suppression/bounces insists on it
@@ -93,6 +94,15 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.api_url!r}, on_behalf_of={self.on_behalf_of!r})"
+
+    @contextmanager
+    def impatient(self) -> Iterator[None]:
+        """Ask once and wait little: for what is good to know and not needed."""
+        patience, self.tries, self._timeout = (self.tries, self._timeout), 1, (3.0, 5.0)
+        try:
+            yield
+        finally:
+            self.tries, self._timeout = patience
 
     def server_now(self) -> datetime:
         """The present moment by SendGrid's clock, as its last answer told it."""
@@ -171,9 +181,7 @@ class Client:
                 raise RequestRejected(answer.status_code, f"GET file at {host}", answer.reason)
             yield answer
 
-    def _send(
-        self, method: str, path: str, params: Params | None, body: Any
-    ) -> requests.Response:
+    def _send(self, method: str, path: str, params: Params | None, body: Any) -> requests.Response:
         started = time.monotonic()
         headers = dict(self._headers)
         data: bytes | None = None
@@ -210,9 +218,9 @@ class Client:
 
     def _pause(self, failures: int, label: str, reason: str) -> None:
         """Wait 1, 2, 4 … seconds, up to half of it by chance so that clients drift apart."""
-        if failures >= _TRIES:
+        if failures >= self.tries:
             raise ServiceUnavailable(
-                f"SendGrid did not answer {label} after {failures} tries (last: {reason}). "
+                f"SendGrid did not answer {label} (tried {failures} times; last: {reason}). "
                 "See https://status.sendgrid.com; the next run goes on from here."
             )
         delay = min(2.0 ** (failures - 1), _LONGEST_PAUSE_SECONDS)

@@ -19,7 +19,10 @@ from tap_sendgrid.api.pages import rows_of
 
 logger = logging.getLogger("tap-sendgrid.api")
 
-DEFINITIONS = {"marketing": "/v3/marketing/field_definitions", "legacy": "/v3/contactdb/custom_fields"}
+DEFINITIONS = {
+    "marketing": "/v3/marketing/field_definitions",
+    "legacy": "/v3/contactdb/custom_fields",
+}
 #: A key that may make keys has full access.
 _FULL_ACCESS = "api_keys.create"
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 #: Parts of a path that name one object: UUIDs, numbers, e-mail addresses, opaque ids.
-_OBJECT = re.compile(r"/(?:[0-9a-f]{8}-[0-9a-f-]{27}|\d+|[^/]*(?:@|%40)[^/]*|d-[0-9a-f]{32})(?=/|$)")
+_OBJECT = re.compile(
+    r"/(?:[0-9a-f]{8}-[0-9a-f-]{27}|\d+|[^/]*(?:@|%40)[^/]*|d-[0-9a-f]{32})(?=/|$)"
+)
 #: After the reset instant, so that clocks a little apart do not matter.
 _MARGIN_SECONDS = 1.0
 #: A reset further away than this is taken for a fault of the header.

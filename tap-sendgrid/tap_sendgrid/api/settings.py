@@ -33,7 +33,7 @@ class ApiSettings:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ApiSettings:
-        """Read the tap's configuration; ``on_behalf_of`` is a name, a list, or names with commas."""
+        """Read the tap's configuration; ``on_behalf_of``: a list, or a text with commas."""
         region: Literal["global", "eu"] = "eu" if config.get("region") == "eu" else "global"
         names = config.get("on_behalf_of") or ()
         if isinstance(names, str):

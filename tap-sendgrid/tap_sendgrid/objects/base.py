@@ -1,8 +1,8 @@
-"""What all object streams share: schema, subusers, completeness, change detection, deletes, errors."""
+"""What object streams share: schema, subusers, completeness, change, deletes, problems."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from singer_sdk import Stream
@@ -90,11 +90,12 @@ class ObjectStream(Stream):
         where = f"{self.name} of {subuser}" if subuser else self.name
         report.records.setdefault(self.name, 0)
         account = self._tap.account(subuser)
-        try:
-            if self._tap.api_settings.region == "eu" and not self.eu:
-                raise NothingToRead("SendGrid serves this collection only from its global host")
-            yield from reader(account, context)
+        if self._tap.api_settings.region == "eu" and not self.eu:
+            report.empty[where] = "SendGrid serves this collection only from its global host"
+            self._complete = False
             return
+        try:
+            yield from reader(account, context)
         except RunStopper:
             raise
         except NothingToRead as reason:
@@ -104,9 +105,11 @@ class ObjectStream(Stream):
             report.failed[where] = str(account.explain(problem, needed, f"the stream {self.name}"))
         except SendGridError as problem:
             report.failed[where] = str(problem)
+        else:
+            return
         self._complete = False
 
-    def needed_scopes(self, account: Account) -> tuple[str, ...]:  # noqa: ARG002 - for overriding
+    def needed_scopes(self, account: Account) -> tuple[str, ...]:
         """The scopes one of which reading needs."""
         return self.scopes
 
@@ -142,7 +145,7 @@ class ObjectStream(Stream):
             if not known or self.marks_deletes:
                 yield self.finish(record)
 
-    def enrich(self, account: Account, records: Iterator[Record]) -> Iterator[Record]:  # noqa: ARG002
+    def enrich(self, account: Account, records: Iterator[Record]) -> Iterator[Record]:
         """The changed records with what only further requests tell."""
         return records
 
@@ -151,7 +154,7 @@ class ObjectStream(Stream):
 
     def _sync_records(
         self, context: Context | None = None, *, write_messages: bool = True
-    ) -> Iterator[Record]:
+    ) -> Generator[Record, Any, Any]:
         self._begin()
         yield from super()._sync_records(context, write_messages=write_messages)
         if write_messages:
@@ -218,7 +221,7 @@ class ObjectStream(Stream):
             state["content"] = {"at": state.get("replication_key_value"), "hashes": hashes}
         self.state_manager.is_flushed = False
 
-    def get_replication_key_signpost(self, context: Context | None = None) -> None:  # noqa: ARG002
+    def get_replication_key_signpost(self, context: Context | None = None) -> None:
         """No signpost: the streams cap their bookmarks themselves."""
         return
 
@@ -229,7 +232,7 @@ class ObjectStream(Stream):
 
     # Annotation
 
-    def _generate_schema_messages(self) -> Iterator[SchemaMessage]:
+    def _generate_schema_messages(self) -> Generator[SchemaMessage, None, None]:
         """SCHEMA messages that say that this is an object collection (design: x-segment)."""
         for message in super()._generate_schema_messages():
             message.schema = {**message.schema, "x-segment": _ANNOTATION}

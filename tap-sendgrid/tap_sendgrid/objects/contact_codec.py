@@ -173,7 +173,7 @@ def _compile(names: Sequence[str], fields: Sequence[CustomField]) -> tuple[Any, 
     custom = msgspec.defstruct(
         "CustomFields",
         [(f"c{n}", _KINDS.get(field.kind, str | None), None) for n, field in enumerate(fields)],
-        rename=[field.name for field in fields] and _renamer(fields),
+        rename={f"c{n}": field.name for n, field in enumerate(fields)},
         gc=False,
     )
     types: dict[str, Any] = dict.fromkeys(names, str | None)
@@ -189,11 +189,6 @@ def _compile(names: Sequence[str], fields: Sequence[CustomField]) -> tuple[Any, 
             members.append((name, types[name], None))
     contact = msgspec.defstruct("Contact", members, rename={"id": "contact_id"}, gc=False)
     return contact, custom
-
-
-def _renamer(fields: Sequence[CustomField]) -> Callable[[str], str]:
-    names = {f"c{number}": field.name for number, field in enumerate(fields)}
-    return names.__getitem__
 
 
 def _custom_value(value: Any, kind: str) -> Any:

@@ -25,7 +25,7 @@ _EXPORT_SECONDS = 60.0
 _EXPORT_ROWS_PER_SECOND = 20_000
 
 
-class TooMany(Exception):  # noqa: N818 - an outcome, not an error
+class TooMany(Exception):
     """An export is the cheaper way."""
 
 

@@ -20,7 +20,7 @@ from tap_sendgrid.objects.content import ContentMemory
 from tap_sendgrid.objects.exports import Chunk, Export
 from tap_sendgrid.objects.values import instant
 
-#: Writes show up late, in searches as in exports: the last minutes before a snapshot are read again.
+#: Writes show up late, in searches as in exports: the minutes before a snapshot are read again.
 LOOKBACK = timedelta(minutes=10)
 _UNKNOWN_TOTAL = 100_000
 _REMEMBERED = 2_000
@@ -120,7 +120,9 @@ class ContactState:
         """Where an interrupted run stopped in its export, if this run would read the same."""
         export = self._state.get("export")
         same = {"since": self.since_text, "shape": self._shape}
-        if isinstance(export, dict) and all(export.get(key) == value for key, value in same.items()):
+        if isinstance(export, dict) and all(
+            export.get(key) == value for key, value in same.items()
+        ):
             return export
         return None
 

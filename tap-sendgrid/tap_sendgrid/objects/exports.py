@@ -128,7 +128,9 @@ class Exporter:
         except RequestRejected as problem:
             if problem.status != requests.codes.bad_request or file_type == "csv":
                 raise
-            raise ExportFailed(f"SendGrid refused a {file_type} export: {problem.answer}.") from None
+            raise ExportFailed(
+                f"SendGrid refused a {file_type} export: {problem.answer}."
+            ) from None
         logger.info("Started contact export %s (%s)", answer["id"], file_type)
         return str(answer["id"])
 

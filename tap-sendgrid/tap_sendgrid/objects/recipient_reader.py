@@ -182,9 +182,7 @@ class RecipientReader:
 
     # Memberships
 
-    def _with_memberships(
-        self, bodies: list[Body], given: dict[str, dict[str, Any]]
-    ) -> list[Body]:
+    def _with_memberships(self, bodies: list[Body], given: dict[str, dict[str, Any]]) -> list[Body]:
         """The bodies with list_ids and segment_ids: a hundred contacts a request.
 
         Exports have none, searches do (``given``). This costs in proportion to what changed; an

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -115,7 +115,7 @@ class RecipientsStream(MarketingStream):
 
     def _sync_records(
         self, context: Context | None = None, *, write_messages: bool = True
-    ) -> Iterator[Record]:
+    ) -> Generator[Record, Any, Any]:
         if write_messages and self._may_write_bytes():
             self._sync_bytes(context)
         else:
@@ -136,8 +136,9 @@ class RecipientsStream(MarketingStream):
         """What the SDK's ``_sync_records`` does, for many records at a time."""
         self._begin()
         since_state = 0
+        partitions: Sequence[Context | None] = [context] if context else self.partitions or [None]
         with self.get_record_counter() as counter, self.get_sync_timer():
-            for partition in [context] if context else self.partitions or [None]:
+            for partition in partitions:
                 self._write_starting_replication_value(partition)
                 for lines, count in self.reported(partition, self._lines):
                     self._tap.message_writer.write_lines(lines)

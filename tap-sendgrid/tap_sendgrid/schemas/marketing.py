@@ -1,7 +1,7 @@
 """Columns of lists, segments, recipients and campaigns, in one vocabulary over both generations.
 
-The names are Segment's (``recipient_count``, ``title``). Sources: the official OpenAPI specs mc_lists,
-mc_segments, mc_segments_2.0, mc_contacts, mc_singlesends, lmc_contactdb and lmc_campaigns.
+The names are Segment's (``recipient_count``, ``title``). Sources: the official OpenAPI specs
+mc_lists, mc_segments, mc_segments_2.0, mc_contacts, mc_singlesends, lmc_contactdb, lmc_campaigns.
 """
 
 from __future__ import annotations
@@ -139,9 +139,7 @@ CAMPAIGNS = (
         "status",
     ),
     Column("categories", "strings", "Categories of its messages.", "categories", "categories"),
-    Column(
-        "list_ids", "strings", "Lists that it goes to.", "send_to.list_ids", "list_ids"
-    ),
+    Column("list_ids", "strings", "Lists that it goes to.", "send_to.list_ids", "list_ids"),
     Column(
         "segment_ids",
         "strings",
@@ -169,9 +167,7 @@ CAMPAIGNS = (
     Column("editor", "string", "code or design.", "email_config.editor", "editor"),
     Column("design_id", "string", "Id of the design.", "email_config.design_id"),
     Column("html_content", "string", "HTML body.", "email_config.html_content", "html_content"),
-    Column(
-        "plain_content", "string", "Text body.", "email_config.plain_content", "plain_content"
-    ),
+    Column("plain_content", "string", "Text body.", "email_config.plain_content", "plain_content"),
     Column("is_abtest", "boolean", "Whether it is an A/B test.", "is_abtest"),
     Column(
         "abtest",
