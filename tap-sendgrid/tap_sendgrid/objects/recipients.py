@@ -136,7 +136,9 @@ class RecipientsStream(MarketingStream):
         """What the SDK's ``_sync_records`` does, for many records at a time."""
         self._begin()
         since_state = 0
-        partitions: Sequence[Context | None] = [context] if context else self.partitions or [None]
+        partitions: Sequence[Context | None] = self.partitions or (None,)
+        if context:
+            partitions = (context,)
         with self.get_record_counter() as counter, self.get_sync_timer():
             for partition in partitions:
                 self._write_starting_replication_value(partition)
