@@ -1,0 +1,186 @@
+"""Singer messages, decoded no further than routing needs: a record stays raw JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+REPLACEMENT = "\ufffd"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Record(msgspec.Struct, tag_field="type", tag="RECORD", gc=False):
+    """A RECORD message."""
+
+    stream: str
+    record: Raw
+    time_extracted: str | None = None
+    version: int | None = None
+
+
+class Schema(msgspec.Struct, tag_field="type", tag="SCHEMA"):
+    """A SCHEMA message."""
+
+    stream: str
+    schema: dict[str, Any]
+    key_properties: list[str] | None = None
+    bookmark_properties: Any = None
+
+
+class State(msgspec.Struct, tag_field="type", tag="STATE", gc=False):
+    """A STATE message."""
+
+    value: Raw
+
+
+class Batch(msgspec.Struct, tag_field="type", tag="BATCH"):
+    """A BATCH message of the Meltano SDK: records in files."""
+
+    stream: str
+    encoding: dict[str, Any]
+    manifest: list[str]
+    version: int | None = None
+
+
+class ActivateVersion(msgspec.Struct, tag_field="type", tag="ACTIVATE_VERSION"):
+    """An ACTIVATE_VERSION message: rows of older versions are to go."""
+
+    stream: str
+    version: int
+
+
+Message = Record | Schema | State | Batch | ActivateVersion
+
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+_TYPES = {
+    cls.__struct_config__.tag: cls for cls in (Record, Schema, State, Batch, ActivateVersion)
+}
+
+
+class InvalidMessageError(ValueError):
+    """A line of the input that is no Singer message. The text names the line, never its content."""
+
+
+def decode_chunk(chunk: bytes, first_line: int) -> list[Message]:
+    """Decode whole lines.
+
+    Args:
+        chunk: Bytes that end at the end of a line, or of the input.
+        first_line: The number of the first line, for messages.
+
+    Returns:
+        One message per line that is not blank.
+
+    Raises:
+        InvalidMessageError: With the number of the first line that is not a Singer message.
+    """
+    if not chunk.isascii():
+        _require_utf8(chunk, first_line)
+    try:
+        messages = _decoder.decode_lines(chunk)
+    except (msgspec.DecodeError, RecursionError):
+        messages = []
+    if len(messages) == chunk.count(b"\n") + (not chunk.endswith(b"\n")):
+        return messages
+    # Something is unusual (a blank line, NaN, an unpaired surrogate, a wrong line): one by one.
+    return [
+        _decode_line(line, number)
+        for number, line in enumerate(chunk.split(b"\n"), first_line)
+        if line.strip()
+    ]
+
+
+def _require_utf8(chunk: bytes, first_line: int) -> None:
+    try:
+        chunk.decode()
+    except UnicodeDecodeError as error:
+        line = first_line + chunk.count(b"\n", 0, error.start)
+        column = error.start - chunk.rfind(b"\n", 0, error.start)
+        raise InvalidMessageError(
+            f"Line {line} of the input is not valid UTF-8 "
+            f"(byte 0x{chunk[error.start]:02x} at column {column})."
+        ) from None
+
+
+def _decode_line(line: bytes, number: int) -> Message:
+    try:
+        return _decoder.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return _decode_leniently(line, number, error)
+
+
+def _decode_leniently(line: bytes, number: int, cause: Exception) -> Message:
+    """Decode what msgspec will not take but Singer taps written in Python do emit.
+
+    That is: NaN and Infinity, escaped surrogates without a partner, and nesting deeper than
+    Python's own recursion limit.
+    """
+    if isinstance(cause, RecursionError):
+        return _decode_deep(line, number)
+    try:
+        message = json.loads(line)
+    except RecursionError:
+        return _decode_deep(line, number)
+    except ValueError as error:
+        position = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        detail = error.msg if isinstance(error, json.JSONDecodeError) else "not JSON"
+        raise InvalidMessageError(
+            f"Line {number} of the input is not valid JSON ({detail}{position}). "
+            "Check that the tap writes nothing but Singer messages to its standard output."
+        ) from None
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise InvalidMessageError(f"Line {number} of the input has no message 'type'.")
+    type_ = _TYPES.get(message["type"])
+    if type_ is None:
+        known = ", ".join(sorted(str(tag) for tag in _TYPES))
+        raise InvalidMessageError(
+            f"Line {number} of the input has the unknown message type "
+            f"{message['type'][:40]!r}; known are {known}."
+        )
+    if type_ is Record:
+        time_extracted = message.get("time_extracted")
+        message["time_extracted"] = None if time_extracted is None else str(time_extracted)
+    for property_ in ("record", "value"):
+        if property_ in message:
+            message[property_] = Raw(json.dumps(message[property_]).encode())
+    try:
+        return msgspec.convert(message, type_)  # type: ignore[no-any-return]
+    except msgspec.ValidationError as error:
+        raise InvalidMessageError(
+            f"Line {number} of the input is not a valid {message['type']} message: {error}."
+        ) from None
+
+
+def _decode_deep(line: bytes, number: int) -> Message:
+    """Split a RECORD whose nesting is too deep for Python; DuckDB's parser does not recurse."""
+    import duckdb
+
+    paths = ["/type", "/stream", "/time_extracted", "/version", "/record"]
+    try:
+        with duckdb.connect() as connection:
+            row = connection.execute(
+                f"SELECT json_extract(?, {paths})",  # noqa: S608 (constant text)
+                [line.decode()],
+            ).fetchone()
+    except duckdb.Error:
+        raise InvalidMessageError(f"Line {number} of the input is not valid JSON.") from None
+    type_, stream, time_extracted, version, record = row[0] if row else [None] * 5
+    if type_ != '"RECORD"' or stream is None or record is None:
+        raise InvalidMessageError(
+            f"Line {number} of the input is nested too deeply for a message that is not a RECORD."
+        )
+    return Record(
+        stream=json.loads(stream),
+        record=Raw(record.encode()),
+        time_extracted=None if time_extracted is None else json.loads(time_extracted),
+        version=None if version is None else json.loads(version),
+    )
+
+
+def without_surrogates(text: str) -> str:
+    """The text with unpaired surrogates, which UTF-8 cannot hold, replaced by U+FFFD."""
+    return _SURROGATE.sub(REPLACEMENT, text)

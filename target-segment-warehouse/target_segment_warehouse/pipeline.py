@@ -1,0 +1,230 @@
+"""From messages to batches: what is received is gathered here and handed to the loader.
+
+Reading and loading overlap: while one thread reads, routes and gathers the next batch, another
+loads the one before it. At most two batches are in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from singer_sdk.exceptions import RecordsWithoutSchemaException
+
+from target_segment_warehouse.batch import Activation, Batch, Files, Rows
+from target_segment_warehouse.maps import RecordMapper
+from target_segment_warehouse.messages import (
+    ActivateVersion,
+    Message,
+    Record,
+    Schema,
+    State,
+)
+from target_segment_warehouse.messages import Batch as BatchMessage
+from target_segment_warehouse.reader import Stopped
+from target_segment_warehouse.state import Watermark
+from target_segment_warehouse.streams import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a batch is full.
+
+    Attributes:
+        rows: Records.
+        bytes: Bytes of input.
+        age_seconds: Seconds since its first message.
+    """
+
+    rows: int
+    bytes: int
+    age_seconds: float
+
+
+class Loader(Protocol):
+    """Loads one batch in one transaction."""
+
+    def load(self, batch: Batch) -> None:
+        """Return when the batch is committed; raise when nothing of it is."""
+
+    def close(self, failure: BaseException | None = None) -> None:
+        """Let go of the warehouse; note in its run report why the run failed, if it did."""
+
+
+class Pipeline:
+    """Gathers messages into batches and has them loaded, in order.
+
+    Args:
+        loader: Where full batches go; used from one thread of its own.
+        mapper: Reads SCHEMA messages, and changes records where the user asked for that.
+        watermark: Told of each STATE and each commit.
+        limits: When a batch is full.
+    """
+
+    def __init__(
+        self, loader: Loader, mapper: RecordMapper, watermark: Watermark, limits: Limits
+    ) -> None:
+        self._loader = loader
+        self._mapper = mapper
+        self._watermark = watermark
+        self._limits = limits
+        self._batch = Batch(1)
+        self._streams: dict[str, Stream] = {}
+        self._open: dict[str, Rows] = {}
+        self._open_mapped: dict[str, Rows] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._in_hand: Future[None] | None = None
+        self.stop_signal: int | None = None
+
+    def receive(self, messages: list[Message], first_line: int, size: int) -> None:
+        """Take messages in their order of arrival.
+
+        Args:
+            messages: One per line.
+            first_line: The number of the first one's line.
+            size: Their size in bytes, for the limit of a batch.
+        """
+        room = self._limits.rows - self._batch.rows
+        opened = self._open
+        for line, message in enumerate(messages, first_line):
+            if type(message) is not Record:
+                self._receive_other(message, line)
+                continue
+            rows = opened.get(message.stream) or self._rows(message.stream, line)
+            if rows is None:
+                room -= self._receive_mapped(message, line)
+            else:
+                rows.records.append(message.record)
+                rows.lines.append(line)
+                rows.extracted.append(message.time_extracted)
+                rows.versions.append(message.version)
+                room -= 1
+            if room <= 0:
+                self._batch.rows = self._limits.rows - room
+                self.flush()
+                room = self._limits.rows
+        self._batch.rows = self._limits.rows - room
+        self._batch.bytes += size
+        if self._batch.bytes >= self._limits.bytes or self._is_of_age():
+            self.flush()
+
+    def idle(self) -> None:
+        """Flush what has come of age, and see whether loading failed or reading is to end."""
+        if self._in_hand is not None and self._in_hand.done():
+            self._in_hand.result()
+        if self.stop_signal is not None:
+            raise Stopped
+        if self._is_of_age():
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand the batch to the loader as soon as the one before it is committed."""
+        if not self._batch.segments:
+            return
+        batch, self._batch = self._batch, Batch(self._batch.number + 1)
+        self._open.clear()
+        self._open_mapped.clear()
+        if self._in_hand is not None:
+            self._in_hand.result()
+        self._in_hand = self._thread.submit(self._load, batch)
+
+    def finish(self) -> None:
+        """Load what is left and wait until all is committed."""
+        try:
+            if self._in_hand is not None:
+                self._in_hand.result()
+            self._batch.last = True
+            if self.stop_signal is not None:
+                self._batch.stopped_by = signal.Signals(self.stop_signal).name
+            self._thread.submit(self._load, self._batch).result()
+        except BaseException as failure:
+            self.abort(failure)
+            raise
+        self._thread.submit(self._loader.close).result()
+        self._thread.shutdown()
+
+    def abort(self, failure: BaseException) -> None:
+        """Drop what is not committed: no state for it was, or will be, emitted."""
+        self._thread.submit(self._loader.close, failure)
+        self._thread.shutdown()
+
+    def _load(self, batch: Batch) -> None:
+        self._loader.load(batch)
+        self._watermark.commit(batch.number)
+
+    def _is_of_age(self) -> bool:
+        batch = self._batch
+        return bool(batch.segments) and (
+            time.monotonic() - batch.since >= self._limits.age_seconds
+        )
+
+    def _receive_other(self, message: Message, line: int) -> None:
+        if isinstance(message, State):
+            # True once everything before it is committed: this batch, or if that is still empty,
+            # the one before.
+            number = self._batch.number if self._batch.segments else self._batch.number - 1
+            self._watermark.add(json.loads(bytes(message.value)), number)
+        elif isinstance(message, Schema):
+            self._receive_schema(message)
+        elif isinstance(message, BatchMessage):
+            for stream in self._known(message.stream, line):
+                self._append(
+                    Files(stream, message.encoding, message.manifest, line, message.version)
+                )
+        elif isinstance(message, ActivateVersion):
+            for stream in self._known(message.stream, line):
+                self._append(Activation(stream, message.version))
+
+    def _receive_schema(self, message: Schema) -> None:
+        for stream in self._mapper.register(message):
+            if self._streams.get(stream.name) != stream:
+                self._streams[stream.name] = stream
+                self._append(Rows(stream))  # so that the table is made, with or without records
+
+    def _append(self, segment: Rows | Files | Activation) -> None:
+        """Close the stream's open rows, so that the order of arrival is the order of effect."""
+        if not self._batch.segments:
+            self._batch.since = time.monotonic()
+        self._open.pop(segment.stream.name, None)
+        self._open_mapped.pop(segment.stream.name, None)
+        self._batch.segments.append(segment)
+
+    def _known(self, name: str, line: int) -> list[Stream]:
+        """The streams, after stream maps, that a message's stream stands for."""
+        names = self._mapper.aliases(name)
+        if names is None:
+            raise RecordsWithoutSchemaException(
+                f"Line {line} of the input is for stream '{name}', but no SCHEMA message for that "
+                "stream came before it. Check that the tap writes the schema first."
+            )
+        return [self._streams[alias] for alias in names]
+
+    def _rows(self, name: str, line: int) -> Rows | None:
+        """Where the stream's records go; None when they have to be mapped one by one."""
+        streams = self._known(name, line)
+        if self._mapper.is_mapped(name):
+            return None
+        rows = Rows(streams[0])
+        self._append(rows)
+        self._open[name] = rows
+        return rows
+
+    def _receive_mapped(self, message: Record, line: int) -> int:
+        """The slow path, one record at a time. Returns how many rows it became."""
+        added = 0
+        for alias, record in self._mapper.transform(message, line):
+            rows = self._open_mapped.get(alias)
+            if rows is None:
+                rows = Rows(self._streams[alias])
+                self._append(rows)
+                self._open_mapped[alias] = rows
+            rows.records.append(record)
+            rows.lines.append(line)
+            rows.extracted.append(message.time_extracted)
+            rows.versions.append(message.version)
+            added += 1
+        return added

@@ -1,0 +1,182 @@
+"""target-segment-warehouse: settings and command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any, ClassVar
+
+from singer_sdk import Target
+from singer_sdk import typing as th
+from singer_sdk.helpers.capabilities import (
+    CapabilitiesEnum,
+    PluginCapabilities,
+    TargetCapabilities,
+)
+
+from target_segment_warehouse.loader import BatchLoader
+from target_segment_warehouse.maps import RecordMapper
+from target_segment_warehouse.naming import schema_name
+from target_segment_warehouse.pipeline import Limits, Pipeline
+from target_segment_warehouse.reader import LineReader
+from target_segment_warehouse.state import Watermark
+from target_segment_warehouse.streams import Stream, stream_from_schema
+from target_segment_warehouse.warehouses import open_warehouse
+from target_segment_warehouse.warehouses.base import Warehouse
+from target_segment_warehouse.workbench import Workbench
+
+
+class TargetSegmentWarehouse(Target):
+    """Loads any Singer tap into a warehouse, laid out the way Segment lays out its sources."""
+
+    name = "target-segment-warehouse"
+    capabilities: ClassVar[list[CapabilitiesEnum]] = [
+        PluginCapabilities.ABOUT,
+        PluginCapabilities.STREAM_MAPS,
+        PluginCapabilities.FLATTENING,
+        PluginCapabilities.ACTIVATE_VERSION,
+        PluginCapabilities.STRUCTURED_LOGGING,
+        TargetCapabilities.TARGET_SCHEMA,
+        TargetCapabilities.HARD_DELETE,
+        TargetCapabilities.VALIDATE_RECORDS,
+    ]
+    config_jsonschema: ClassVar[dict[str, Any]] = th.PropertiesList(
+        th.Property(
+            "warehouse_url",
+            th.StringType,
+            secret=True,
+            default="duckdb:///output/warehouse.duckdb",
+            title="Warehouse URL",
+            description="duckdb:///path/to/file.duckdb (four slashes for an absolute path) or "
+            "postgresql://user:password@host:port/database.",
+        ),
+        th.Property(
+            "default_target_schema",
+            th.StringType,
+            title="Schema",
+            description="The schema that everything is put in: one per source. Default: Meltano's "
+            "load_schema, else the tap's name without 'tap-' where Meltano gives it, else "
+            "'sendgrid'.",
+        ),
+        th.Property(
+            "load_method",
+            th.StringType,
+            allowed_values=["upsert", "append-only", "overwrite"],
+            title="Load method",
+            description="By default each collection has its own: objects are upserted, events "
+            "appended. 'upsert' upserts every stream that has a key; 'append-only' appends every "
+            "record of every stream as a row of its own; 'overwrite' upserts and, when the input "
+            "has come to its end, removes rows that this run did not bring.",
+        ),
+        th.Property(
+            "collections",
+            th.ObjectType(additional_properties=th.StringType(allowed_values=["object", "event"])),
+            title="Collections",
+            description="Stream name to 'object' (upserted by id) or 'event' (appended). Without "
+            "it the tap's x-segment annotation counts; without either, streams with a key are "
+            "objects and streams without are events.",
+        ),
+        th.Property(
+            "activity",
+            th.StringType,
+            allowed_values=["view", "table", "off"],
+            default="view",
+            title="Activity",
+            description="How the union of all event collections is kept.",
+        ),
+        th.Property(
+            "max_batch_rows",
+            th.IntegerType(minimum=1),
+            default=100_000,
+            title="Batch rows",
+            description="Flush when this many records are held.",
+        ),
+        th.Property(
+            "max_batch_bytes",
+            th.IntegerType(minimum=1),
+            default=32 << 20,
+            title="Batch bytes",
+            description="Flush when records from this many bytes of input are held.",
+        ),
+        th.Property(
+            "max_batch_age_seconds",
+            th.NumberType(minimum=0),
+            default=60,
+            title="Batch age",
+            description="Flush when a record was held for this long, also while the input is "
+            "quiet.",
+        ),
+        th.Property(
+            "lock_timeout_seconds",
+            th.NumberType(minimum=0),
+            default=300,
+            title="Lock timeout",
+            description="How long to wait for a DuckDB file that another process has open.",
+        ),
+        th.Property(
+            "validate_records",
+            th.BooleanType,
+            default=False,
+            title="Validate records",
+            description="Check every record against its stream's JSON schema, one at a time: "
+            "many times slower. Values that do not match their declared type are kept either way.",
+        ),
+    ).to_dict()
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, setup_mapper=False)
+        watermark = Watermark(_write_state)
+        loader = BatchLoader(self._open_warehouse, self.config["activity"])
+        mapper = RecordMapper(self.config, self._make_stream, self.logger)
+        limits = Limits(
+            rows=self.config.get("batch_size_rows") or self.config["max_batch_rows"],
+            bytes=self.config["max_batch_bytes"],
+            age_seconds=self.config["max_batch_age_seconds"],
+        )
+        self._pipeline = Pipeline(loader, mapper, watermark, limits)
+        self.message_reader = LineReader(self._pipeline.receive, self._pipeline.idle)
+
+    def process_endofpipe(self) -> None:
+        """Load what is left; exit with 128 + the signal's number if one ended reading early."""
+        self._pipeline.finish()
+        if self._pipeline.stop_signal is not None:
+            sys.exit(128 + self._pipeline.stop_signal)
+
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
+        """End reading; what was received is loaded, and its states are emitted, as at the end."""
+        if self._pipeline.stop_signal is None:
+            self.logger.info(
+                "Received %s: loading what was received, then stopping.",
+                signal.Signals(signum).name,
+            )
+            self._pipeline.stop_signal = signum
+
+    def _make_stream(self, name: str, schema: Any, key_properties: list[str] | None) -> Stream:
+        return stream_from_schema(
+            name,
+            schema,
+            key_properties,
+            self.config.get("collections"),
+            self.config.get("load_method"),
+        )
+
+    def _open_warehouse(self, workbench: Workbench) -> Warehouse:
+        return open_warehouse(
+            self.config["warehouse_url"],
+            schema_name(self.config.get("default_target_schema") or _schema_of_meltano()),
+            workbench,
+            self.config["lock_timeout_seconds"],
+        )
+
+
+def _schema_of_meltano() -> str:
+    """The schema that Meltano's environment suggests."""
+    extractor = os.environ.get("MELTANO_EXTRACTOR_NAME", "").removeprefix("tap-")
+    return os.environ.get("MELTANO_EXTRACT__LOAD_SCHEMA") or extractor or "sendgrid"
+
+
+def _write_state(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

@@ -1,0 +1,203 @@
+"""What the target needs of a warehouse: a dialect, a transaction, and three ways to move rows.
+
+Rows are prepared in an in-memory DuckDB (the workbench) whatever the engine. An engine takes them
+from there by its bulk path.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from target_segment_warehouse.sqltext import quote
+from target_segment_warehouse.types import Type
+from target_segment_warehouse.workbench import Workbench
+
+
+class WarehouseError(Exception):
+    """The warehouse refuses; the text says what happened and which setting or permission helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What engines differ in.
+
+    Attributes:
+        name: The engine, as people call it.
+        types: Physical type of each logical type.
+        max_name_bytes: The longest identifier.
+        max_columns: The most columns that a table is given; further properties share one.
+        keeps_nul: Whether text can hold NUL characters.
+    """
+
+    name: str
+    types: Mapping[Type, str]
+    max_name_bytes: int
+    max_columns: int
+    keeps_nul: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """How an update sets one column.
+
+    Attributes:
+        column: The column's name, in the table and in the rows.
+        flag: Name of a boolean column of the rows that says whether the record carries the
+            property; None if a null in the rows means that it does not.
+        always: Whether every record carries it; then neither matters.
+    """
+
+    column: str
+    flag: str | None = None
+    always: bool = False
+
+    def expression(self) -> str:
+        """The new value, of a row ``n`` and the table's row ``t``."""
+        name = quote(self.column)
+        if self.always:
+            return f"n.{name}"
+        if self.flag is None:
+            return f"coalesce(n.{name}, t.{name})"
+        return f"CASE WHEN n.{quote(self.flag)} THEN n.{name} ELSE t.{name} END"
+
+
+class Warehouse(abc.ABC):
+    """One schema of one warehouse. Every method but ``close`` belongs inside a transaction.
+
+    Args:
+        workbench: The in-memory DuckDB in which rows are prepared.
+        schema: Where everything is put.
+    """
+
+    dialect: Dialect
+
+    def __init__(self, workbench: Workbench, schema: str) -> None:
+        self.workbench = workbench
+        self.schema = schema
+
+    @abc.abstractmethod
+    def begin(self) -> None:
+        """Start a transaction that no other run's overlaps, waiting for others to end.
+
+        Makes the schema if it is not there.
+
+        Raises:
+            WarehouseError: If the warehouse cannot be reached.
+        """
+
+    @abc.abstractmethod
+    def commit(self) -> None:
+        """Make everything since ``begin`` durable and seen by others."""
+
+    @abc.abstractmethod
+    def rollback(self) -> None:
+        """Undo everything since ``begin``; never raises."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Let go of the warehouse."""
+
+    @abc.abstractmethod
+    def execute(self, sql: str) -> None:
+        """Run one statement."""
+
+    @abc.abstractmethod
+    def query(self, sql: str) -> list[tuple[object, ...]]:
+        """Run one query and return its rows."""
+
+    @abc.abstractmethod
+    def tables(self) -> dict[str, dict[str, str]]:
+        """The schema's tables: for each its columns, in order, with their physical types."""
+
+    @abc.abstractmethod
+    def views(self) -> dict[str, list[str]]:
+        """The schema's views, and all else whose name no table can take, with their columns."""
+
+    @abc.abstractmethod
+    def logical(self, physical: str) -> Type | None:
+        """The logical type that a physical type is; None for one that is none of ours."""
+
+    @abc.abstractmethod
+    def change_type(self, table: str, column: str, old: Type | None, new: Type) -> bool:
+        """Give a column a wider type, its values kept.
+
+        Args:
+            table: The table.
+            column: The column.
+            old: Its logical type; None for a physical type that is none of ours.
+            new: What it is to be.
+
+        Returns:
+            False if the engine refuses because something of the user's depends on the column.
+        """
+
+    @abc.abstractmethod
+    def stamp_text(self, expression: str) -> str:
+        """SQL for a timestamp as ISO 8601 text in UTC."""
+
+    @abc.abstractmethod
+    def find_existing(self, table: str, rows: str) -> None:
+        """Put those ids of the workbench's ``rows`` that the table has into ``__existing(id)``.
+
+        The cost grows with the rows, or slowly with the table.
+        """
+
+    @abc.abstractmethod
+    def insert(self, table: str, columns: Sequence[str], select: str) -> None:
+        """Append what a query on the workbench returns; its columns are named as the table's."""
+
+    @abc.abstractmethod
+    def update(self, table: str, assignments: Sequence[Assignment], select: str) -> None:
+        """Set columns of the rows whose ``id`` a query on the workbench returns, one row each."""
+
+    @abc.abstractmethod
+    def replace_view(self, name: str, select: str, columns: Sequence[str]) -> None:
+        """Create a view, or change it in a way that views of the user's on top of it survive."""
+
+    def name(self, relation: str) -> str:
+        """A table or view with its schema, quoted."""
+        return f"{quote(self.schema)}.{quote(relation)}"
+
+    def physical(self, type_: Type) -> str:
+        """The engine's name of a logical type."""
+        return self.dialect.types[type_]
+
+    def create_table(self, table: str, columns: Mapping[str, Type], key: str | None = "id") -> None:
+        """Create a table; the key column, if there is one, comes first and is never null."""
+        parts = [f"{quote(name)} {self.physical(type_)}" for name, type_ in columns.items()]
+        if key is not None:
+            parts[0] += self.key_clause(table)
+        self.execute(f"CREATE TABLE {self.name(table)} ({', '.join(parts)})")
+
+    @abc.abstractmethod
+    def key_clause(self, table: str) -> str:
+        """What follows the type of the key column in CREATE TABLE."""
+
+    def add_columns(self, table: str, columns: Mapping[str, Type]) -> None:
+        """Append columns to a table."""
+        for clause in self.add_clauses(columns):
+            self.execute(f"ALTER TABLE {self.name(table)} {clause}")
+
+    def add_clauses(self, columns: Mapping[str, Type]) -> Iterable[str]:
+        """The ALTER TABLE clauses that add columns."""
+        return [f"ADD COLUMN {quote(name)} {self.physical(t)}" for name, t in columns.items()]
+
+    def is_empty(self, table: str) -> bool:
+        """Whether the table has no rows."""
+        return not self.query(f"SELECT 1 FROM {self.name(table)} LIMIT 1")  # noqa: S608
+
+    def are_exact_floats(self, table: str, column: str) -> bool:
+        """Whether every integer of a column is the same number as a 64-bit float."""
+        name = quote(column)
+        return not self.query(
+            f"SELECT 1 FROM {self.name(table)} "  # noqa: S608
+            f"WHERE {name} NOT BETWEEN {-(2**53)} AND {2**53} LIMIT 1"
+        )
+
+    def widening(self, column: str, old: Type | None, new: Type) -> str:
+        """SQL that turns a column's values into those of a wider type."""
+        if old is Type.TIMESTAMP and new is Type.TEXT:
+            return self.stamp_text(quote(column))
+        return f"CAST({quote(column)} AS {self.physical(new)})"

@@ -1,0 +1,193 @@
+"""DuckDB: a database file, held only while a flush writes to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+
+from target_segment_warehouse.sqltext import literal, quote
+from target_segment_warehouse.types import Type
+from target_segment_warehouse.warehouses.base import Assignment, Dialect, Warehouse, WarehouseError
+from target_segment_warehouse.workbench import Workbench
+
+logger = logging.getLogger(__name__)
+
+_CATALOG = "__warehouse"
+_LOGICAL = {
+    "VARCHAR": Type.TEXT,
+    "BIGINT": Type.INTEGER,
+    "DOUBLE": Type.FLOAT,
+    "BOOLEAN": Type.BOOLEAN,
+    "TIMESTAMP WITH TIME ZONE": Type.TIMESTAMP,
+}
+
+
+class DuckDB(Warehouse):
+    """A schema of a DuckDB file.
+
+    Tables have no primary key: DuckDB's index for one costs more than it saves (loading is twice
+    as slow, and memory grows with the table), and forbids changing columns. ``id`` is unique
+    because each flush has the file to itself and looks for the ids that are there.
+
+    Args:
+        workbench: The in-memory DuckDB that the file is attached to.
+        schema: The schema.
+        path: The file; its folder is made if need be.
+        lock_timeout_seconds: How long to wait while another process holds the file.
+    """
+
+    dialect = Dialect(
+        name="DuckDB",
+        types={
+            Type.TEXT: "VARCHAR",
+            Type.INTEGER: "BIGINT",
+            Type.FLOAT: "DOUBLE",
+            Type.BOOLEAN: "BOOLEAN",
+            Type.TIMESTAMP: "TIMESTAMPTZ",
+        },
+        max_name_bytes=255,
+        max_columns=10_000,
+        keeps_nul=True,
+    )
+
+    def __init__(
+        self,
+        workbench: Workbench,
+        schema: str,
+        path: Path,
+        lock_timeout_seconds: float,
+    ) -> None:
+        super().__init__(workbench, schema)
+        self._path = path
+        self._timeout = lock_timeout_seconds
+
+    def name(self, relation: str) -> str:
+        return f"{_CATALOG}.{super().name(relation)}"
+
+    def begin(self) -> None:
+        self._attach()
+        self.execute("BEGIN")
+        self.execute(f"CREATE SCHEMA IF NOT EXISTS {_CATALOG}.{quote(self.schema)}")
+
+    def _attach(self) -> None:
+        """Open the file, or wait for the process that has it open."""
+        deadline = time.monotonic() + self._timeout
+        pause, told = 0.05, False
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WarehouseError(
+                f"The folder of the DuckDB file {self._path} cannot be made: {error.strerror}. "
+                "Check the setting 'warehouse_url'."
+            ) from error
+        while True:
+            try:
+                self.execute(f"ATTACH {literal(os.fspath(self._path))} AS {_CATALOG}")
+            except (duckdb.IOException, duckdb.ResourceInUseException) as error:
+                reason = str(error).partition("\n")[0]
+                if "lock" not in reason and not isinstance(error, duckdb.ResourceInUseException):
+                    raise WarehouseError(
+                        f"The DuckDB file {self._path} cannot be opened: {reason} "
+                        "Check the setting 'warehouse_url'."
+                    ) from error
+                if time.monotonic() > deadline:
+                    raise WarehouseError(
+                        f"The DuckDB file {self._path} was held by another process for "
+                        f"{self._timeout:.0f} s: {reason} Close that process, or wait longer with "
+                        "the setting 'lock_timeout_seconds'."
+                    ) from error
+                if not told:
+                    logger.info("Waiting for %s, which another process has open ...", self._path)
+                    told = True
+                time.sleep(pause)
+                pause = min(pause * 1.5, 1.0)
+            else:
+                return
+
+    def commit(self) -> None:
+        self.execute("COMMIT")
+        self._detach()
+
+    def rollback(self) -> None:
+        for statement in ("ROLLBACK", f"DETACH DATABASE IF EXISTS {_CATALOG}"):
+            try:
+                self.execute(statement)
+            except duckdb.Error as error:
+                logger.debug("%s: %s", statement, error)
+
+    def close(self) -> None:
+        """Nothing is held between flushes."""
+
+    def _detach(self) -> None:
+        self.execute(f"DETACH {_CATALOG}")
+
+    def execute(self, sql: str) -> None:
+        self.workbench.execute(sql)
+
+    def query(self, sql: str) -> list[tuple[object, ...]]:
+        return self.workbench.query(sql)
+
+    def tables(self) -> dict[str, dict[str, str]]:
+        return self._columns("duckdb_tables", "table_name")
+
+    def views(self) -> dict[str, list[str]]:
+        found = self._columns("duckdb_views", "view_name")
+        return {name: list(columns) for name, columns in found.items()}
+
+    def _columns(self, relations: str, name: str) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for relation, column, type_ in self.query(
+            f"""SELECT r.{name}, c.column_name, c.data_type
+            FROM {relations}() r LEFT JOIN duckdb_columns() c
+              ON c.database_name = r.database_name AND c.schema_name = r.schema_name
+             AND c.table_name = r.{name}
+            WHERE r.database_name = '{_CATALOG}' AND r.schema_name = {literal(self.schema)}
+            ORDER BY r.{name}, c.column_index"""  # noqa: S608
+        ):
+            columns = found.setdefault(str(relation), {})
+            if column is not None:
+                columns[str(column)] = str(type_)
+        return found
+
+    def logical(self, physical: str) -> Type | None:
+        return _LOGICAL.get(physical)
+
+    def key_clause(self, table: str) -> str:
+        return " NOT NULL"
+
+    def change_type(self, table: str, column: str, old: Type | None, new: Type) -> bool:
+        self.execute(
+            f"ALTER TABLE {self.name(table)} ALTER COLUMN {quote(column)} "
+            f"SET DATA TYPE {self.physical(new)} USING {self.widening(column, old, new)}"
+        )
+        return True
+
+    def stamp_text(self, expression: str) -> str:
+        return (
+            f"replace(strftime({expression} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ'), "
+            "'.000000Z', 'Z')"
+        )
+
+    def find_existing(self, table: str, rows: str) -> None:
+        self.execute(
+            f"CREATE OR REPLACE TEMP TABLE __existing AS "
+            f"SELECT id FROM {rows} SEMI JOIN {self.name(table)} USING (id)"  # noqa: S608
+        )
+
+    def insert(self, table: str, columns: Sequence[str], select: str) -> None:
+        names = ", ".join(map(quote, columns))
+        self.execute(f"INSERT INTO {self.name(table)} ({names}) {select}")
+
+    def update(self, table: str, assignments: Sequence[Assignment], select: str) -> None:
+        sets = ", ".join(f"{quote(a.column)} = {a.expression()}" for a in assignments)
+        self.execute(
+            f"UPDATE {self.name(table)} AS t SET {sets} FROM ({select}) AS n WHERE t.id = n.id"  # noqa: S608
+        )
+
+    def replace_view(self, name: str, select: str, columns: Sequence[str]) -> None:
+        self.execute(f"CREATE OR REPLACE VIEW {self.name(name)} AS {select}")

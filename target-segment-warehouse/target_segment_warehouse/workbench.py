@@ -1,0 +1,57 @@
+"""The workbench: an in-memory DuckDB in which rows are prepared, whatever the warehouse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+MEMORY_LIMIT = "256MB"
+
+
+class Workbench:
+    """A connection whose every statement is over when the call returns.
+
+    Times are in UTC. One thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._connection = duckdb.connect(
+            config={
+                "threads": 2,
+                "memory_limit": MEMORY_LIMIT,
+                "preserve_insertion_order": False,
+                # No look at the network for extensions that the file formats in use do not need.
+                "autoinstall_known_extensions": False,
+            }
+        )
+        self.execute("SET TimeZone = 'UTC'")
+
+    def execute(self, sql: str) -> None:
+        """Run one statement."""
+        self._connection.execute(sql).fetchall()
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Run one query and return its rows."""
+        return self._connection.execute(sql).fetchall()
+
+    def value(self, sql: str) -> Any:
+        """Run a query that returns one value."""
+        return self.query(sql)[0][0]
+
+    def reader(self, sql: str) -> pa.RecordBatchReader:
+        """Run a query and stream its rows; to be read to the end before the next statement."""
+        return self._connection.execute(sql).to_arrow_reader()
+
+    def register(self, name: str, table: pa.Table) -> None:
+        """Make an Arrow table, uncopied, known by a name."""
+        self._connection.register(name, table)
+
+    def unregister(self, name: str) -> None:
+        """Forget an Arrow table."""
+        self._connection.unregister(name)
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._connection.close()
