@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-#: Parts of a path that name one object: UUIDs, numbers, e-mail addresses, opaque ids.
+#: Parts of a path that name one object: UUIDs, numbers, e-mail addresses, opaque ids, messages.
 _OBJECT = re.compile(
-    r"/(?:[0-9a-f]{8}-[0-9a-f-]{27}|\d+|[^/]*(?:@|%40)[^/]*|d-[0-9a-f]{32})(?=/|$)"
+    r"/(?:[0-9a-f]{8}-[0-9a-f-]{27}|\d+|[^/]*(?:@|%40)[^/]*|d-[0-9a-f]{32}"
+    r"|(?<=/logs/)[^/]+|(?<=/messages/)[^/]+)(?=/|$)"
 )
 #: After the reset instant, so that clocks a little apart do not matter.
 _MARGIN_SECONDS = 1.0

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from tap_sendgrid.event_log import EventLog, open_event_log
+from tap_sendgrid.history import cli as history
 from tap_sendgrid.webhook import cli_log
 from tap_sendgrid.webhook.keys import stored_keys
 from tap_sendgrid.webhook.options import (
@@ -259,7 +260,7 @@ def status(event_log_url: str, **options: Any) -> None:
     log.close()
 
 
-for _command in cli_log.COMMANDS:
+for _command in (*cli_log.COMMANDS, *history.COMMANDS):
     main.add_command(_command)
 
 _API = ("api_key", "api_url", "region", "on_behalf_of")

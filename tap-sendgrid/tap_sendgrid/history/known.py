@@ -1,0 +1,38 @@
+"""Which events the log has already, where their ids cannot tell.
+
+An event that SendGrid's records give without ``sg_event_id`` (``/v3/messages``), or that the
+webhook sent without one (some unsubscribes), has no id in common with its other self.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from tap_sendgrid.event_log import EventLog
+from tap_sendgrid.events.parse import parse_body
+from tap_sendgrid.history.source import Event
+
+
+def known_events(
+    log: EventLog, since: datetime, *, without_id_only: bool
+) -> Callable[[Event], bool]:
+    """Whether the log has an event of the same message (or recipient), word and second.
+
+    Args:
+        log: Read from the deliveries that arrived at ``since`` on.
+        since: Events before this do not matter.
+        without_id_only: Look only at the events in the log that have no ``sg_event_id``.
+    """
+    seen: set[int] = set()
+    for logged in log.find(since, datetime.now(UTC) + timedelta(days=1)):
+        for event in parse_body(logged.delivery.body).events:
+            if not (without_id_only and event.get("sg_event_id")):
+                seen.add(_key(event, "sg_message_id" if event.get("sg_message_id") else "email"))
+    return lambda event: (
+        bool(seen) and (_key(event, "sg_message_id") in seen or _key(event, "email") in seen)
+    )
+
+
+def _key(event: Event, by: str) -> int:
+    return hash(repr([by, *(event.get(name) for name in (by, "event", "timestamp"))]))
