@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from sendgrid_simulator import suppressions
+from sendgrid_simulator.catalog import initial_senders, initial_templates
 from sendgrid_simulator.ids import api_key, stable_uuid
 from sendgrid_simulator.messages import MessageBook
 from sendgrid_simulator.options import Generation, SimulatorOptions
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
     from sendgrid_simulator.exports import ExportJob
+    from sendgrid_simulator.stats import Tally
+    from sendgrid_simulator.suppressions import Group, Suppressed
     from sendgrid_simulator.webhooks import Webhook
 
 
@@ -82,6 +87,7 @@ class Account:
         api_keys: Scopes by API key; tests take scopes away or add keys.
         lists, segments, campaigns: In the order in which the API gives them.
         contacts: See `ContactBook`.
+        templates, senders, suppressions, groups: As their modules define them.
         messages: What was sent, with all events: see `MessageBook`.
         exports: Export jobs by id, oldest first.
         webhooks: The Event Webhooks, oldest first.
@@ -113,6 +119,9 @@ class Account:
             self.user_id,
         )
         self._signing_keys = itertools.count(seed)
+        self.templates = initial_templates(self)
+        self.senders = initial_senders(self)
+        self.tally: Tally | None = None
         self.exports: dict[str, ExportJob] = {}
         self.webhooks: list[Webhook] = []
 
@@ -120,6 +129,16 @@ class Account:
     def api_key(self) -> str:
         """The account's first API key."""
         return next(iter(self.api_keys))
+
+    @cached_property
+    def suppressions(self) -> dict[str, dict[str, Suppressed]]:
+        """The suppression lists by kind and address, made when first asked for."""
+        return suppressions.initial(self)
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The unsubscribe groups with their members, made when first asked for."""
+        return suppressions.groups(self)
 
     def new_signing_key(self) -> EllipticCurvePrivateKey:
         """Another key pair each time; the first is the one that follows from the seed."""

@@ -68,6 +68,9 @@ class SimulatorOptions:
             upsert, which defeats every bisection by time).
         messages: Number of messages in the account's history (webhook events, logs, statistics).
         message_days: Days over which they were sent, ending a day before ``anchor``.
+        suppressions: Generated rows of each suppression list; the messages add theirs.
+        templates: Number of templates, every third of the legacy kind.
+        automations: Number of automations, which only their statistics show.
         subusers: User names of subusers, each an account of its own behind ``on-behalf-of``.
         scopes: Scopes of the API key; None is full access.
         allowed_ips: IP Access Management: client addresses that may call; None is no restriction.
@@ -105,6 +108,9 @@ class SimulatorOptions:
     same_second: int = 1
     messages: int = 0
     message_days: int = 7
+    suppressions: int = 25
+    templates: int = 4
+    automations: int = 1
     subusers: tuple[str, ...] = ()
     scopes: tuple[str, ...] | None = None
     allowed_ips: tuple[str, ...] | None = None

@@ -27,7 +27,19 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sendgrid_simulator import contacts, exports, legacy, marketing, user, webhooks
+from sendgrid_simulator import (
+    catalog,
+    contacts,
+    exports,
+    history,
+    legacy,
+    marketing,
+    marketing_stats,
+    stats,
+    suppressions,
+    user,
+    webhooks,
+)
 from sendgrid_simulator.account import Account
 from sendgrid_simulator.gate import RateLimiter, authorize
 from sendgrid_simulator.http import ApiError, Area, Call, Endpoint, not_found
@@ -42,6 +54,16 @@ AREAS: tuple[Area, ...] = (
     exports.download_area,
     webhooks.area,
     legacy.area,
+    catalog.templates_area,
+    catalog.senders_area,
+    catalog.subusers_area,
+    suppressions.area,
+    suppressions.asm_area,
+    stats.area,
+    stats.categories_area,
+    marketing_stats.area,
+    history.logs_area,
+    history.activity_area,
 )
 _REMEMBERED_REQUESTS = 100_000
 _TRANSPORT = "sendgrid_simulator.transport"
