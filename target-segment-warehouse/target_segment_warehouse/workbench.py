@@ -8,6 +8,8 @@ import duckdb
 import pyarrow as pa
 
 MEMORY_LIMIT = "256MB"
+# Rows that a reader hands over at a time.
+READER_ROWS = 10_000
 
 
 class Workbench:
@@ -42,7 +44,7 @@ class Workbench:
 
     def reader(self, sql: str) -> pa.RecordBatchReader:
         """Run a query and stream its rows; to be read to the end before the next statement."""
-        return self._connection.execute(sql).to_arrow_reader()
+        return self._connection.sql(sql).to_arrow_reader(READER_ROWS)
 
     def register(self, name: str, table: pa.Table) -> None:
         """Make an Arrow table, uncopied, known by a name."""

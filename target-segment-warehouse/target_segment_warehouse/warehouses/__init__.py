@@ -35,7 +35,7 @@ def open_warehouse(
     if scheme in {"postgresql", "postgres"}:
         from target_segment_warehouse.warehouses.postgres import Postgres
 
-        return Postgres(workbench, schema, url, lock_timeout_seconds)
+        return Postgres(workbench, schema, url)
     raise WarehouseError(
         f"The setting 'warehouse_url' begins with '{scheme}:'; known are duckdb and postgresql."
     )

@@ -1,0 +1,221 @@
+"""Postgres: rows go in by binary COPY straight from Arrow (ADBC)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import adbc_driver_manager
+import adbc_driver_postgresql.dbapi
+
+from target_segment_warehouse.sqltext import literal, quote
+from target_segment_warehouse.types import Type
+from target_segment_warehouse.warehouses.base import Assignment, Dialect, Warehouse, WarehouseError
+from target_segment_warehouse.workbench import Workbench
+
+_LOGICAL = {
+    "text": Type.TEXT,
+    "bigint": Type.INTEGER,
+    "double precision": Type.FLOAT,
+    "boolean": Type.BOOLEAN,
+    "timestamp with time zone": Type.TIMESTAMP,
+}
+_IDS = "__segment_ids"
+_UPDATES = "__segment_updates"
+# feature_not_supported, which ALTER TYPE raises for a view's or rule's column, and
+# dependent_objects_still_exist, which DROP does.
+_DEPENDED_UPON = {"0A000", "2BP01"}
+
+
+class Postgres(Warehouse):
+    """A schema of a Postgres database.
+
+    Tables have their primary key on ``id``, as Segment's have. New rows are copied straight into
+    the table: which ids are there already is asked beforehand, under a lock that keeps other runs
+    into the same schema out until commit.
+
+    Args:
+        workbench: The in-memory DuckDB.
+        schema: The schema.
+        url: A libpq connection URI.
+    """
+
+    dialect = Dialect(
+        name="Postgres",
+        types={
+            Type.TEXT: "text",
+            Type.INTEGER: "bigint",
+            Type.FLOAT: "double precision",
+            Type.BOOLEAN: "boolean",
+            Type.TIMESTAMP: "timestamptz",
+        },
+        max_name_bytes=63,
+        max_columns=1600,
+        keeps_nul=False,
+    )
+
+    def __init__(self, workbench: Workbench, schema: str, url: str) -> None:
+        super().__init__(workbench, schema)
+        self._url = url
+        self._connection: adbc_driver_postgresql.dbapi.Connection | None = None
+
+    def begin(self) -> None:
+        if self._connection is None:
+            try:
+                self._connection = adbc_driver_postgresql.dbapi.connect(self._url)
+            except adbc_driver_manager.Error as error:
+                raise WarehouseError(
+                    f"Postgres cannot be reached: {_reason(error)} Check the setting "
+                    "'warehouse_url', and that the server runs and accepts this user."
+                ) from None
+        # Held until the transaction ends: one run at a time writes to a schema; readers never wait.
+        self.query(f"SELECT pg_advisory_xact_lock(hashtext({literal('segment:' + self.schema)}))")
+        self.execute("SET LOCAL TimeZone = 'UTC'")
+        if not self.query(f"SELECT 1 FROM pg_namespace WHERE nspname = {literal(self.schema)}"):  # noqa: S608
+            self.execute(f"CREATE SCHEMA {quote(self.schema)}")
+
+    def commit(self) -> None:
+        with _readable():
+            self._open.commit()
+
+    def rollback(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(adbc_driver_manager.Error):
+                self._connection.rollback()
+            self.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(adbc_driver_manager.Error):
+                self._connection.close()
+            self._connection = None
+
+    @property
+    def _open(self) -> adbc_driver_postgresql.dbapi.Connection:
+        if self._connection is None:
+            raise WarehouseError("There is no connection to Postgres outside a transaction.")
+        return self._connection
+
+    def execute(self, sql: str) -> None:
+        with _readable(), self._open.cursor() as cursor:
+            cursor.execute(sql)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with _readable(), self._open.cursor() as cursor:
+            cursor.execute(sql)
+            return [tuple(row) for row in cursor.fetchall()]
+
+    def tables(self) -> dict[str, dict[str, str]]:
+        return self._columns("c.relkind IN ('r', 'p')")
+
+    def views(self) -> dict[str, list[str]]:
+        found = self._columns("c.relkind NOT IN ('r', 'p')")
+        return {name: list(columns) for name, columns in found.items()}
+
+    def _columns(self, which: str) -> dict[str, dict[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for relation, column, type_ in self.query(
+            f"""SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod)
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            LEFT JOIN pg_attribute a
+              ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+            WHERE n.nspname = {literal(self.schema)} AND {which}
+            ORDER BY c.relname, a.attnum"""  # noqa: S608
+        ):
+            columns = found.setdefault(relation, {})
+            if column is not None:
+                columns[column] = type_
+        return found
+
+    def logical(self, physical: str) -> Type | None:
+        return _LOGICAL.get(physical)
+
+    def key_clause(self, table: str) -> str:
+        return " PRIMARY KEY"
+
+    def add_columns(self, table: str, columns: Mapping[str, Type]) -> None:
+        self.execute(f"ALTER TABLE {self.name(table)} {', '.join(self.add_clauses(columns))}")
+
+    def change_type(self, table: str, column: str, old: Type | None, new: Type) -> bool:
+        return self._attempt(
+            f"ALTER TABLE {self.name(table)} ALTER COLUMN {quote(column)} "
+            f"TYPE {self.physical(new)} USING {self.widening(column, old, new)}"
+        )
+
+    def _attempt(self, *statements: str) -> bool:
+        """Run statements all or none; False if something of the user's depends on what they do."""
+        self.execute("SAVEPOINT attempt")
+        try:
+            for statement in statements:
+                with self._open.cursor() as cursor:
+                    cursor.execute(statement)
+        except adbc_driver_manager.Error as error:
+            if error.sqlstate not in _DEPENDED_UPON:
+                raise WarehouseError(_reason(error)) from None
+            self.execute("ROLLBACK TO SAVEPOINT attempt")
+            return False
+        self.execute("RELEASE SAVEPOINT attempt")
+        return True
+
+    def stamp_text(self, expression: str) -> str:
+        utc = f"{expression} AT TIME ZONE 'UTC'"
+        return (
+            f"""replace(to_char({utc}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
+        )
+
+    def find_existing(self, table: str, rows: str) -> None:
+        self._stage(_IDS, f"SELECT id FROM {rows}")  # noqa: S608
+        # One look into the index for each id, however large the table is.
+        self.execute("SET LOCAL enable_hashjoin = off")
+        self.execute("SET LOCAL enable_mergejoin = off")
+        with _readable(), self._open.cursor() as cursor:
+            cursor.execute(
+                f"SELECT id FROM pg_temp.{_IDS} i JOIN {self.name(table)} USING (id)"  # noqa: S608
+            )
+            self.workbench.register("__found", cursor.fetch_arrow_table())
+        self.workbench.execute("CREATE OR REPLACE TEMP TABLE __existing AS FROM __found")
+        self.workbench.unregister("__found")
+        self.execute(f"DROP TABLE pg_temp.{_IDS}")
+
+    def insert(self, table: str, columns: Sequence[str], select: str) -> None:
+        with _readable(), self._open.cursor() as cursor:
+            cursor.adbc_ingest(
+                table, self.workbench.reader(select), mode="append", db_schema_name=self.schema
+            )
+
+    def update(self, table: str, assignments: Sequence[Assignment], select: str) -> None:
+        self._stage(_UPDATES, select)
+        sets = ", ".join(f"{quote(a.column)} = {a.expression()}" for a in assignments)
+        self.execute(
+            f"UPDATE {self.name(table)} AS t SET {sets} FROM pg_temp.{_UPDATES} AS n "  # noqa: S608
+            "WHERE t.id = n.id"
+        )
+        self.execute(f"DROP TABLE pg_temp.{_UPDATES}")
+
+    def _stage(self, name: str, select: str) -> None:
+        """Copy what a query on the workbench returns into a temporary table."""
+        with _readable(), self._open.cursor() as cursor:
+            cursor.adbc_ingest(name, self.workbench.reader(select), mode="create", temporary=True)
+
+    def replace_view(self, name: str, select: str, columns: Sequence[str]) -> None:
+        self.execute(f"CREATE OR REPLACE VIEW {self.name(name)} AS {select}")
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """Turn the driver's errors into ours."""
+    try:
+        yield
+    except adbc_driver_manager.Error as error:
+        raise WarehouseError(_reason(error)) from None
+
+
+def _reason(error: adbc_driver_manager.Error) -> str:
+    """What Postgres says, without the driver's own words before it."""
+    text = str(error)
+    for mark in ("ERROR:", "FATAL:"):
+        text = text.partition(mark)[2] or text
+    text = text.partition("Query was:")[0]
+    text = " ".join(text.replace("SQLSTATE:", "code").split()).rstrip(". ")
+    return f"{text}."
