@@ -360,7 +360,7 @@ class Warehouse:
 
     def by_id(self, table: str, *columns: str) -> dict[str, Any]:
         """Rows by their id: a dict each, or the bare value if one column is asked for."""
-        rows = self.rows(table, "id", *columns)
+        rows = self.rows(table, "id", *columns) if columns else self.rows(table)
         if len(columns) == 1:
             return {row["id"]: row[columns[0]] for row in rows}
         return {row.pop("id"): row for row in rows}

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from .harness import SCHEMA, Message, Warehouse, events, record, schema, state
@@ -156,8 +157,9 @@ def test_w12_w13_w14_w16_meta_columns_come_first(warehouse: Warehouse) -> None:
 def test_w12_the_id_is_unique_and_text(warehouse: Warehouse) -> None:
     warehouse.load(schema("t", {"id": "integer"}), record("t", id=1), record("t", id=1))
     assert warehouse.rows("t", "id") == ["1"]
-    with pytest.raises(Exception, match=r"(?i)unique|duplicate|primary"):
-        warehouse.execute("INSERT INTO wh.t (id, received_at) VALUES ('1', now())")
+    if warehouse.engine == "postgres":  # DuckDB's keys would forbid changing columns
+        with pytest.raises(psycopg.errors.UniqueViolation, match="t_pkey"):
+            warehouse.execute("INSERT INTO wh.t (id, received_at) VALUES ('1', now())")
 
 
 def test_w15_the_sources_own_id_stands_beside_the_rows(warehouse: Warehouse) -> None:

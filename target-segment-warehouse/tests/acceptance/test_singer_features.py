@@ -73,8 +73,6 @@ def test_about_tells_the_truth() -> None:
     ):
         assert name in settings, name
         assert settings[name].get("description"), name
-    # Every SDK target advertises it; a setting that is not honoured is a lie.
-    assert "load_method" not in settings
     assert settings["warehouse_url"].get("secret") is True
     assert {"about", "stream-maps", "structured-logging", "activate-version"} <= set(
         about["capabilities"]
@@ -89,6 +87,26 @@ def test_a_setting_that_is_wrong_is_named(warehouse: Warehouse) -> None:
     warehouse.run(*lines, activity="sometimes").failed("activity")
     warehouse.run(*lines, max_batch_rows="many").failed("max_batch_rows")
     warehouse.run(*lines, collections={"t": "thing"}).failed("collections")
+
+
+def test_load_methods_do_what_they_say(warehouse: Warehouse) -> None:
+    # Every SDK target advertises them; target-postgres upserts whatever is asked for.
+    lines = [schema("t"), record("t", id="1", n=1), record("t", id="1", n=2), record("t", id="2")]
+    for method, once, twice in (
+        ("upsert", [2, None], [2, None]),
+        ("append-only", [1, 2, None], [1, 1, 2, 2, None, None]),
+    ):
+        target = f"by_{method.replace('-', '_')}"
+        config = {"load_method": method, "default_target_schema": target}
+        warehouse.load(*lines, **config)
+        assert warehouse.rows("t", "n", schema_name=target) == once
+        warehouse.load(*lines, **config)
+        assert warehouse.rows("t", "n", schema_name=target) == twice
+    config = {"load_method": "overwrite", "default_target_schema": "by_overwrite"}
+    warehouse.load(*lines, **config, max_batch_rows=1)
+    assert warehouse.rows("t", "id", schema_name="by_overwrite") == ["1", "2"]
+    warehouse.load(schema("t"), record("t", id="3", n=3), record("t", id="4"), **config)
+    assert warehouse.rows("t", "id", schema_name="by_overwrite") == ["3", "4"]
 
 
 def test_stream_maps(warehouse: Warehouse) -> None:

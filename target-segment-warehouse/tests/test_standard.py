@@ -1,0 +1,49 @@
+"""The SDK's standard target tests, whole, on every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from singer_sdk.testing import SuiteConfig, get_target_test_class
+from singer_sdk.testing.suites import SingerTestSuite
+from singer_sdk.testing.target_tests import TargetMultipleStateMessages
+
+from target_segment_warehouse.target import TargetSegmentWarehouse
+
+# The SDK keeps this one out of its own suite, since its own targets do not pass it.
+STATES = SingerTestSuite(kind="target", tests=[TargetMultipleStateMessages])
+
+
+class _Standard:
+    """Gives the runner, made when the class is, the warehouse of each test."""
+
+    @pytest.fixture(autouse=True)
+    def warehouse(self, request: pytest.FixtureRequest, runner: Any) -> Iterator[None]:
+        runner._config = {"warehouse_url": request.getfixturevalue(self.url_fixture)}
+        yield
+
+    url_fixture: str
+
+
+def _suite() -> type:
+    return get_target_test_class(
+        target_class=TargetSegmentWarehouse,
+        config={},
+        custom_suites=[STATES],
+        suite_config=SuiteConfig(),
+    )
+
+
+@pytest.fixture
+def duckdb_url(tmp_path: Any) -> str:
+    return f"duckdb:///{tmp_path}/warehouse.duckdb"
+
+
+class TestDuckDB(_Standard, _suite()):  # type: ignore[misc]
+    url_fixture = "duckdb_url"
+
+
+class TestPostgres(_Standard, _suite()):  # type: ignore[misc]
+    url_fixture = "postgres_url"
