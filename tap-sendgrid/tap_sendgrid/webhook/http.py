@@ -97,6 +97,7 @@ class RequestBody:
                     if on_chunk is not None:
                         on_chunk(chunk)
         except TimeoutError:
+            self._complete = True  # whoever is that slow need not be waited for again
             raise Refused(
                 408, "timeout", f"the body took longer than {seconds:g} s\n", CLOSE
             ) from None

@@ -9,6 +9,7 @@ import socket
 import tempfile
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
@@ -27,6 +28,9 @@ logger = logging.getLogger("sendgrid-webhook")
 
 GRACE_SECONDS = 25
 """Time for requests that are under way at a stop; below the 30 s that most supervisors allow."""
+
+KEEP_ALIVE_SECONDS = 75
+"""SendGrid posts about every 30 s from each of its servers; proxies keep connections for 60 s."""
 
 BACKLOG = 4096
 MAX_CONNECTIONS = 4000
@@ -89,11 +93,17 @@ def inherited_socket(descriptor: int) -> socket.socket:
     return listener
 
 
-def run(settings: ReceiverSettings, listener: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT; return when all that was taken is finished."""
-    config = uvicorn.Config(
-        ReceiverFactory(settings),
-        factory=True,
+def server_config(app: Any, workers: int = 1, *, factory: bool = False) -> uvicorn.Config:
+    """How uvicorn runs the application.
+
+    Args:
+        app: The application, or with ``factory`` what makes it.
+        workers: Number of processes.
+        factory: Whether each process makes its own application.
+    """
+    return uvicorn.Config(
+        app,
+        factory=factory,
         http=LimitedHttpProtocol,
         ws="none",
         lifespan="on",
@@ -103,10 +113,16 @@ def run(settings: ReceiverSettings, listener: socket.socket) -> None:
         proxy_headers=False,
         backlog=BACKLOG,
         limit_concurrency=MAX_CONNECTIONS,
-        timeout_keep_alive=75,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        workers=settings.workers,
+        workers=workers,
     )
+
+
+def run(settings: ReceiverSettings, listener: socket.socket) -> None:
+    """Serve until SIGTERM or SIGINT; return when all that was taken is finished."""
+    configure_logging(as_json=settings.json_logs)
+    config = server_config(ReceiverFactory(settings), settings.workers, factory=True)
     if settings.workers > 1:
         with tempfile.TemporaryDirectory(prefix="sendgrid-webhook-") as folder:
             os.environ[MULTIPROCESS_VARIABLE] = folder

@@ -1,0 +1,231 @@
+"""``register`` and ``status`` against a simulated SendGrid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import requests
+from click.testing import CliRunner, Result
+from sendgrid_simulator import Simulator, SimulatorOptions
+from sendgrid_simulator.webhooks import FLAGS, Webhook
+from tap_sendgrid.event_log import open_event_log
+from tap_sendgrid.webhook.cli import main
+from tap_sendgrid.webhook.keys import stored_keys
+from tap_sendgrid.webhook.register import FORWARD_SETTING, stored_list
+
+BASE = "https://events.example.com"
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulator]:
+    with Simulator(SimulatorOptions(contacts=1, seed=1)) as simulator:
+        simulator.account.webhooks.clear()
+        yield simulator
+
+
+@pytest.fixture
+def run(sim: Simulator, log_url: str) -> Run:
+    def invoke(*arguments: str, **environment: str) -> Result:
+        return CliRunner().invoke(
+            main,
+            arguments,
+            env={
+                "TAP_SENDGRID_API_KEY": sim.api_key,
+                "TAP_SENDGRID_API_URL": sim.url,
+                "TAP_SENDGRID_EVENT_LOG_URL": log_url,
+                **environment,
+            },
+        )
+
+    return invoke
+
+
+def foreign(sim: Simulator, url: str = "https://user:pw@old.example.com/hook?key=1") -> Webhook:
+    webhook = Webhook(f"id-{len(sim.account.webhooks)}", url, enabled=True)
+    sim.account.webhooks.append(webhook)
+    return webhook
+
+
+def test_register_creates_a_signed_webhook_with_every_event(
+    sim: Simulator, run: Run, log_url: str
+) -> None:
+    other = foreign(sim)
+    result = run("register", "--url", BASE)
+    assert result.exit_code == 0, result.output
+    [_, webhook] = sim.account.webhooks
+    assert webhook.enabled
+    assert set(webhook.flags) == set(FLAGS)
+    assert all(webhook.flags.values())
+    assert webhook.private_key is not None
+    log = open_event_log(log_url)
+    assert stored_keys(log) == {webhook.id: [webhook.public_key]}
+    token = log.get("webhook.path_token")
+    assert webhook.url == f"{BASE}/{token}"
+    assert webhook.url in result.output
+    assert "pw" not in result.output
+    assert "key=1" not in result.output
+    assert sim.account.webhooks[0] is other
+    assert other.url.endswith("key=1"), "the other webhook is as it was"
+    log.close()
+
+
+def test_register_again_changes_nothing_and_repairs_what_was_switched_off(
+    sim: Simulator, run: Run, log_url: str
+) -> None:
+    run("register", "--url", BASE)
+    [webhook] = sim.account.webhooks
+    key = webhook.public_key
+    sim.requests.clear()
+    again = run("register", "--url", BASE + "/")
+    assert again.exit_code == 0
+    assert {request.method for request in sim.requests} == {"GET"}
+    assert "posts to us, enabled, signed" in again.output
+
+    webhook.enabled = False
+    webhook.flags["open"] = False
+    mended = run("register", "--url", BASE)
+    assert "it was off; it did not send open" in mended.output
+    assert webhook.enabled
+    assert webhook.flags["open"]
+    assert webhook.public_key == key
+
+    moved = run("register", "--url", BASE + "/hooks")
+    assert moved.exit_code == 0
+    assert len(sim.account.webhooks) == 1, "ours moved, no second one was made"
+    assert webhook.url.startswith(BASE + "/hooks/")
+    log = open_event_log(log_url)
+    assert stored_list(log, FORWARD_SETTING) == [], "our own old address gets no copies"
+    log.close()
+
+
+def test_dry_run_only_looks(sim: Simulator, run: Run, log_url: str) -> None:
+    result = run("register", "--url", BASE, "--dry-run")
+    assert "Would create a webhook with all 12 event types, signed" in result.output
+    assert sim.account.webhooks == []
+    webhook = foreign(sim)
+    result = run("register", "--url", BASE, "--replace", webhook.id, "--dry-run")
+    assert "Would update webhook id-0: its URL was https://old.example.com/…" in result.output
+    assert "Would pass every delivery on to https://old.example.com/…" in result.output
+    assert {request.method for request in sim.requests} == {"GET"}
+    log = open_event_log(log_url)
+    assert stored_list(log, FORWARD_SETTING) == []
+    assert stored_keys(log) == {}
+    log.close()
+
+
+def test_a_full_plan_offers_to_take_over_and_keeps_the_old_url(
+    sim: Simulator, run: Run, log_url: str
+) -> None:
+    webhook = foreign(sim)
+    object.__setattr__(sim.account.options, "max_webhooks", 1)
+    full = run("register", "--url", BASE)
+    assert full.exit_code == 1
+    assert "allows 1 webhook(s)" in full.output
+    assert "id-0  https://old.example.com/…" in full.output
+    assert "--replace ID" in full.output
+    assert webhook.url.startswith("https://user:pw@old")
+
+    old = webhook.url
+    taken = run("register", "--url", BASE, "--replace", "id-0")
+    assert taken.exit_code == 0, taken.output
+    assert webhook.url.startswith(BASE)
+    log = open_event_log(log_url)
+    assert stored_list(log, FORWARD_SETTING) == [old]
+    assert stored_keys(log)["id-0"] == [webhook.public_key]
+    log.close()
+    unknown = run("register", "--url", BASE, "--replace", "nobody")
+    assert "SendGrid has no webhook 'nobody'" in unknown.output
+
+
+def test_no_forward_drops_the_old_url(sim: Simulator, run: Run, log_url: str) -> None:
+    foreign(sim)
+    assert run("register", "--url", BASE, "--replace", "id-0", "--no-forward").exit_code == 0
+    log = open_event_log(log_url)
+    assert stored_list(log, FORWARD_SETTING) == []
+    log.close()
+
+
+def test_oauth_is_set_up_with_our_token_endpoint(sim: Simulator, run: Run) -> None:
+    one = run("register", "--url", BASE, "--oauth-client-id", "me")
+    assert one.exit_code == 2
+    assert "belong together" in one.output
+    both = run(
+        "register", "--url", BASE, "--oauth-client-id", "me", "--oauth-client-secret", "s3cret"
+    )
+    assert both.exit_code == 0, both.output
+    assert "s3cret" not in both.output
+    [webhook] = sim.account.webhooks
+    assert webhook.oauth_client_id == "me"
+    assert webhook.oauth_client_secret == "s3cret"
+    assert webhook.oauth_token_url == webhook.url + "/oauth/token"
+
+
+@pytest.mark.parametrize("url", ["events.example.com", "ftp://x", "https://", "https://x/?a=b"])
+def test_addresses_sendgrid_could_not_reach_are_refused(run: Run, url: str) -> None:
+    result = run("register", "--url", url)
+    assert result.exit_code == 1
+    assert "is no public address" in result.output
+
+
+def test_a_missing_permission_is_named(sim: Simulator, run: Run) -> None:
+    sim.account.api_keys[sim.api_key] = frozenset({"user.webhooks.event.settings.read"})
+    result = run("register", "--url", BASE)
+    assert result.exit_code == 1
+    assert "lacks the permission user.webhooks.event.settings.create" in result.output
+    sim.account.api_keys[sim.api_key] = frozenset({"mail.send"})
+    result = run("status")
+    assert result.output.startswith("Event log: "), "our own side needs no permission"
+    assert "lacks the permission user.webhooks.event.settings.read" in result.output
+
+
+def test_a_missing_or_wrong_key_is_told(run: Run) -> None:
+    none = run("register", "--url", BASE, TAP_SENDGRID_API_KEY="")
+    assert none.exit_code == 2
+    assert "TAP_SENDGRID_API_KEY" in none.output
+    wrong = run("register", "--url", BASE, TAP_SENDGRID_API_KEY="SG.wrong.key")
+    assert wrong.exit_code == 1
+    assert "Invalid Credentials" in wrong.output
+
+
+def test_status_shows_both_sides(sim: Simulator, run: Run) -> None:
+    foreign(sim)
+    run("register", "--url", BASE)
+    result = run("status")
+    assert result.exit_code == 0, result.output
+    assert "Consumers: none has committed yet" in result.output
+    assert "SendGrid: 2 webhook(s) of 5" in result.output
+    assert "posts elsewhere, enabled, NOT SIGNED, without processed" in result.output
+    assert "posts here, enabled, signed\n" in result.output
+    ours = sim.account.webhooks[1]
+    ours.enabled = False
+    ours.private_key = sim.account.new_signing_key()
+    result = run("status")
+    assert "posts here, OFF, signed, its key is not known: run `register`" in result.output
+    no_key = run("status", TAP_SENDGRID_API_KEY="")
+    assert "SendGrid: not asked" in no_key.output
+
+
+def test_sendgrids_test_button_reaches_a_registered_receiver(
+    sim: Simulator, run: Run, log_url: str, start_receiver: Any
+) -> None:
+    receiver = start_receiver(public_keys=())
+    registered = run(
+        "register", "--url", receiver.base, "--path-token", receiver.url.rpartition("/")[2]
+    )
+    assert registered.exit_code == 0, registered.output
+    [webhook] = sim.account.webhooks
+    answer = requests.post(
+        f"{sim.url}/v3/user/webhooks/event/test",
+        json={"id": webhook.id, "url": webhook.url},
+        headers={"Authorization": f"Bearer {sim.api_key}"},
+        timeout=10,
+    )
+    assert answer.status_code == 204
+    [body] = receiver.bodies
+    assert len(json.loads(body)) == 11
+    [report] = sim.deliver([{"event": "open", "email": "a@example.com"}] * 3)
+    assert report.acknowledged_events == 3
