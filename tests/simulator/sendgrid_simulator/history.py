@@ -181,6 +181,11 @@ def log_event(message: Message, number: int) -> dict[str, Any]:
     return shown | ({"custom_args": message.custom_args} if message.custom_args else {})
 
 
+def _outbound_ip(message: Message) -> str:
+    """The address that the message was sent from: delivery events have it."""
+    return next((e["ip"] for e in message.events if "smtp-id" in e and "ip" in e), "192.0.2.1")
+
+
 def _received(message: Message, user_id: int) -> dict[str, Any]:
     """The event that only the logs have: SendGrid received the request."""
     head = message.message_id.partition(".")[0]
@@ -217,7 +222,7 @@ def one_log(call: Call) -> Response:
         "status": status_of(message),
         "api_key_id": account.api_key.split(".")[1],
         "client_ip": "203.0.113.7",
-        "outbound_ip": next((e["ip"] for e in events if "smtp-id" in e and "ip" in e), ""),
+        "outbound_ip": _outbound_ip(message),
         "outbound_ip_type": "shared",
         "category": categories_of(message),
         "custom_args": message.custom_args,
@@ -327,7 +332,7 @@ def one_activity(call: Call) -> Response:
         if reason := event.get("reason") or event.get("response"):
             row["reason"] = reason
         if "attempt" in event:
-            row["attempt_num"] = int(event["attempt"])
+            row["attempt_num"] = int(event["attempt"]) + 1
         if "url" in event:
             row["url"] = event["url"]
         if "useragent" in event:
@@ -342,7 +347,7 @@ def one_activity(call: Call) -> Response:
         "teammate": "",
         "api_key_id": account.api_key.split(".")[1],
         "originating_ip": "203.0.113.7",
-        "outbound_ip": next((e["ip"] for e in message.events if "smtp-id" in e and "ip" in e), ""),
+        "outbound_ip": _outbound_ip(message),
         "outbound_ip_type": "shared",
         "categories": categories_of(message),
         "unique_args": msgspec.json.encode(message.custom_args).decode(),

@@ -20,7 +20,10 @@ def stable_uuid(seed: int, kind: str, number: int) -> str:
 def api_key(seed: int, number: int = 0) -> str:
     """An API key as SendGrid makes them: 69 characters, ``SG.<22>.<43>``."""
     key_id, secret = (
-        base64.urlsafe_b64encode(stable_bytes(seed, kind, number, size)).decode().rstrip("=")
+        base64.urlsafe_b64encode(stable_bytes(seed, kind, number, size))
+        .decode()
+        .rstrip("=")
+        .replace("-", "A")
         for kind, size in (("key id", 16), ("key secret", 32))
     )
     return f"SG.{key_id}.{secret}"
