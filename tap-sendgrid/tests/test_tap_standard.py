@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from sendgrid_simulator import Simulator, SimulatorOptions
@@ -19,7 +20,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:No records were available to test"),
 ]
 
-OPTIONS = SimulatorOptions(contacts=300, seed=4, segments=4, segments_v1=2, subusers=("sub",))
+OPTIONS = SimulatorOptions(
+    contacts=300, seed=4, segments=4, segments_v1=2, subusers=("sub",), messages=40
+)
 # The test class is built at import; the fixture fills its configuration in before a test runs.
 CONFIG: dict[str, str] = {"event_log_url": "sqlite:///no-such-events.db"}
 
@@ -44,6 +47,19 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def _everything() -> dict[str, Any]:
+    """The catalog with every stream selected, those that are off by default too."""
+    catalog = TapSendGrid(config={}).catalog_dict
+    for stream in catalog["streams"]:
+        for entry in stream["metadata"]:
+            if not entry["breadcrumb"]:
+                entry["metadata"]["selected"] = True
+    return catalog
+
+
 TestTapSendGrid = get_tap_test_class(
-    TapSendGrid, config=CONFIG, suite_config=SuiteConfig(max_records_limit=50)
+    TapSendGrid,
+    config=CONFIG,
+    suite_config=SuiteConfig(max_records_limit=50),
+    catalog=_everything(),
 )

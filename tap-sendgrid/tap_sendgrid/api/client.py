@@ -6,7 +6,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -43,7 +43,12 @@ TRIES = 6
 _TRIES_429 = 20
 _LONGEST_PAUSE_SECONDS = 60.0
 
-Params = Mapping[str, str | int]
+Params = Mapping[str, str | int | Sequence[str]]
+
+
+def default_sleep(seconds: float) -> None:
+    """Wait. Tests put something quicker in the place of this function."""
+    time.sleep(seconds)
 
 
 def without_addresses(text: str) -> str:
@@ -61,7 +66,7 @@ class Client:
         user_agent: Value of the User-Agent header.
         session: A session to share connections with other clients; a new one when None.
         timeout: Seconds to connect, seconds between two bytes.
-        sleep: Waits so many seconds; tests put their own in place.
+        sleep: Waits so many seconds; `default_sleep` when None.
     """
 
     def __init__(
@@ -73,7 +78,7 @@ class Client:
         user_agent: str = "tap-sendgrid",
         session: requests.Session | None = None,
         timeout: tuple[float, float] = (10.0, 60.0),
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
         self.api_url = api_url
         self.on_behalf_of = on_behalf_of
@@ -88,9 +93,9 @@ class Client:
             self._headers["on-behalf-of"] = on_behalf_of
         self._session = session or new_session()
         self._timeout = timeout
-        self.sleep = sleep
+        self.sleep = sleep or default_sleep
         self._clock_offset = timedelta(0)
-        self._limits = RateLimits(sleep)
+        self._limits = RateLimits(self.sleep)
 
     def __repr__(self) -> str:
         return f"Client({self.api_url!r}, on_behalf_of={self.on_behalf_of!r})"
@@ -121,9 +126,9 @@ class Client:
         """
         return self._decode(self.request("GET", path, params=params))
 
-    def post(self, path: str, body: Any) -> Any:
+    def post(self, path: str, body: Any, params: Params | None = None) -> Any:
         """The JSON answer to ``POST path`` with a JSON body; raises as `get` does."""
-        return self._decode(self.request("POST", path, body=body))
+        return self._decode(self.request("POST", path, params=params, body=body))
 
     def request(
         self, method: str, path: str, *, params: Params | None = None, body: Any = None

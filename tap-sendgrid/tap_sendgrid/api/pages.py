@@ -1,4 +1,4 @@
-"""The ways in which SendGrid pages. Each yields single rows.
+"""The ways in which SendGrid pages.
 
 No collection may be cut silently: page sizes are always sent, and every pager says how it knows
 that it is at the end.
@@ -12,11 +12,20 @@ from typing import Any
 from tap_sendgrid.api.client import Client, Params
 from tap_sendgrid.api.errors import NotFound, SendGridError
 
-Row = dict[str, Any]
+#: More empty pages in a row than batched deletes leave behind.
+_EMPTY_PAGES = 50
 
 
-def rows_of(answer: Any, key: str | None) -> list[Row]:
-    """The rows of an answer: under ``key``, or the answer itself; ``null`` counts as none."""
+class PagesIgnored(SendGridError):
+    """An endpoint gives the same rows whatever limit and offset say."""
+
+
+def rows_of(answer: Any, key: str | None) -> list[Any]:
+    """The rows of an answer: under ``key``, or the answer itself; ``null`` counts as none.
+
+    Raises:
+        SendGridError: There is something else where the array should be.
+    """
     found = answer.get(key) if key and isinstance(answer, dict) else answer
     if found is None:
         return []
@@ -27,11 +36,15 @@ def rows_of(answer: Any, key: str | None) -> list[Row]:
 
 
 def token_pages(
-    client: Client, path: str, key: str = "result", page_size: int | None = 100
-) -> Iterator[Row]:
+    client: Client,
+    path: str,
+    key: str = "result",
+    page_size: int = 100,
+    *,
+    params: Params | None = None,
+) -> Iterator[dict[str, Any]]:
     """Rows of the current generation: the last page is the one without ``_metadata.next``."""
-    params: Params | None = {"page_size": page_size} if page_size else None
-    answer = client.get(path, params)
+    answer = client.get(path, {**(params or {}), "page_size": page_size})
     seen: set[str] = set()
     while True:
         yield from rows_of(answer, key)
@@ -52,7 +65,7 @@ def offset_pages(
     limit: int = 500,
     params: Params | None = None,
     overlap: int = 0,
-) -> Iterator[Row]:
+) -> Iterator[dict[str, Any]]:
     """Rows by limit and offset: the last page is the one shorter than ``limit``.
 
     Args:
@@ -61,39 +74,54 @@ def offset_pages(
         key: Where the rows are; None for a bare array.
         limit: Rows per page.
         params: Further parameters.
-        overlap: Rows to read again at the head of each further page: rows that left the list
-            while it was paged moved the others up.
+        overlap: Rows at the end of a page to ask for again with the next one: rows that were
+            removed meanwhile moved the others up. Those that come twice are given once.
+
+    Raises:
+        PagesIgnored: The second page is the first one again.
     """
-    offset = 0
+    offset, tail = 0, []
+    first: list[Any] | None = None
     while True:
         answer = client.get(path, {**(params or {}), "limit": limit, "offset": offset})
         rows = rows_of(answer, key)
-        yield from rows
-        if len(rows) < limit:
+        if first is None:
+            first = rows
+        elif rows and rows == first:
+            raise PagesIgnored(f"SendGrid does not page {path}: limit and offset change nothing.")
+        yield from (row for row in rows if row not in tail)
+        if len(rows) != limit:  # shorter: the last page; longer: the limit was ignored, this is all
             return
+        tail = rows[-overlap:] if overlap else []
         offset += limit - overlap
 
 
-def legacy_pages(client: Client, path: str, page_size: int = 1000) -> Iterator[list[Row]]:
-    """Pages of legacy recipients: asked until the 404 ``No more pages``.
+def legacy_pages(
+    client: Client, path: str, page_size: int = 1000, *, body: Any = None
+) -> Iterator[tuple[list[dict[str, Any]], int | None]]:
+    """Pages of legacy recipients, each with ``recipient_count`` if given: until the 404.
 
     A page may be short, over-full or empty before the end (OpenAPI lmc_contactdb), so nothing but
-    the 404 ends them; a run of empty pages does too, for accounts that never answer 404.
+    the 404 ``No more pages`` ends them; a count of 0 or a long run of empty pages does too.
+
+    Args:
+        client: Who asks.
+        path: The endpoint.
+        page_size: Rows per page, 1000 at most.
+        body: What to POST for each page; None: GET.
     """
     page, empty = 1, 0
     while empty < _EMPTY_PAGES:
+        params = {"page": page, "page_size": page_size}
         try:
-            answer = client.get(path, {"page": page, "page_size": page_size})
+            answer = client.get(path, params) if body is None else client.post(path, body, params)
         except NotFound:
             return
         rows = rows_of(answer, "recipients")
+        count = answer.get("recipient_count")
         if rows:
-            yield rows
-        elif isinstance(answer, dict) and answer.get("recipient_count") == 0:
+            yield rows, count
+        elif count == 0:
             return
         empty = 0 if rows else empty + 1
         page += 1
-
-
-#: More empty pages in a row than batched deletes leave behind.
-_EMPTY_PAGES = 50

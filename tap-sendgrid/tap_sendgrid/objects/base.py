@@ -206,8 +206,11 @@ class ObjectStream(Stream):
         content = state.get("content") or {}
         if not isinstance(content, dict) or content.get("at") != state.get("replication_key_value"):
             content = {}
-        shape = ",".join(sorted("/".join(crumb) for crumb, on in self.mask.items() if on))
-        return ContentMemory(content.get("hashes"), shape)
+        return ContentMemory(content.get("hashes"), self.shape())
+
+    def shape(self) -> str:
+        """Something that changes with the selection of properties: records then count as new."""
+        return ",".join(sorted("/".join(crumb) for crumb, on in self.mask.items() if on))
 
     def remember(self, state: dict[str, Any], memory: ContentMemory, newest: str | None) -> None:
         """Move the state forward after a whole read."""

@@ -42,6 +42,10 @@ class ContentMemory:
         self.add(content)
         return self.has(content)
 
+    def has_record(self, record: dict[str, Any]) -> bool:
+        """Whether an earlier run emitted this record; remembers nothing."""
+        return self.has(msgspec.json.encode(record))
+
     def has(self, content: bytes) -> bool:
         """Whether an earlier run emitted this content."""
         return self._hash(content) in self._known

@@ -1,49 +1,60 @@
 """Recipients of the legacy generation: a search by ``updated_at``, or all pages.
 
 The search (``POST /v3/contactdb/recipients/search``) works to the second with epoch values and the
-operators gt and lt. Whether its answer is paged is documented nowhere, so its count decides whether
-it gave everything; if not, all pages are read.
+operators gt and lt. How its answer is paged is documented nowhere: pages are asked for as
+elsewhere, and its count decides whether they gave everything; if not, all recipients are read.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from tap_sendgrid.api.client import Client
 from tap_sendgrid.api.errors import RequestRejected, SendGridError, ServiceUnavailable
-from tap_sendgrid.api.pages import legacy_pages, rows_of
-
-logger = logging.getLogger("tap-sendgrid.recipients")
+from tap_sendgrid.api.pages import legacy_pages
 
 _PATH = "/v3/contactdb/recipients"
+
+
+class SearchFailed(SendGridError):
+    """The search for changed recipients does not serve."""
 
 
 class PagesMoved(SendGridError):
     """Recipients were deleted while the pages were read, so that some were passed over."""
 
 
-def updated_since(client: Client, since: datetime) -> list[dict[str, Any]] | None:
-    """The recipients with ``updated_at >= since``; None when the search does not serve."""
+def updated_since(client: Client, since: datetime) -> Iterator[list[dict[str, Any]]]:
+    """The recipients with ``updated_at >= since``, a page at a time.
+
+    Raises:
+        SearchFailed: The search does not serve; all pages have to be read.
+    """
     condition = {
         "field": "updated_at",
         "value": str(int(since.timestamp()) - 1),
         "operator": "gt",
         "and_or": "",
     }
+    pages = legacy_pages(client, f"{_PATH}/search", body={"conditions": [condition]})
+    seen: set[str] = set()
+    total = 0
     try:
-        answer = client.post(f"{_PATH}/search", {"conditions": [condition]})
+        for page, count in pages:
+            total = count or total
+            fresh = [row for row in page if row["id"] not in seen]
+            if not fresh:  # the same page again: pages are not known here
+                break
+            seen.update(row["id"] for row in fresh)
+            yield [plain(row) for row in fresh]
+            if count is not None and len(seen) >= count:
+                return
     except (RequestRejected, ServiceUnavailable) as problem:
-        logger.info("The search for recipients does not serve (%s); reading all pages", problem)
-        return None
-    rows = rows_of(answer, "recipients")
-    count = answer.get("recipient_count")
-    if count is not None and count > len(rows):
-        logger.info("The search gave %d of %d recipients; reading all pages", len(rows), count)
-        return None
-    return [plain(row) for row in rows]
+        raise SearchFailed(str(problem)) from problem
+    if len(seen) < total:
+        raise SearchFailed(f"it gave {len(seen):,} of {total:,} recipients")
 
 
 def all_pages(client: Client) -> Iterator[list[dict[str, Any]]]:
@@ -54,7 +65,7 @@ def all_pages(client: Client) -> Iterator[list[dict[str, Any]]]:
     """
     before = _count(client)
     found = 0
-    for page in legacy_pages(client, _PATH):
+    for page, _ in legacy_pages(client, _PATH):
         found += len(page)
         yield [plain(row) for row in page]
     if before is not None and found < before:

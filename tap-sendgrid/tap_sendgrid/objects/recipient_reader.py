@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -113,7 +113,7 @@ class RecipientReader:
             bodies = self._changed(self._decoded(chunk), window)
             yield self._with_memberships(bodies, {})
             self._state.emitted(export, chunk, self._newest)
-            self._tell_progress(export)
+            self._tell_progress(export.contact_count)
         missing = (export.contact_count or 0) - self._read
         self.whole = from_the_start and missing <= 0
         if from_the_start and missing > 0:
@@ -144,11 +144,11 @@ class RecipientReader:
             return self._noted([body for body in bodies if body.updated_at >= since])
         return self._noted(self._codec.lines(chunk.lines, since))
 
-    def _tell_progress(self, export: Export) -> None:
+    def _tell_progress(self, total: int | None) -> None:
         now = time.monotonic()
         if now - self._told >= _PROGRESS_SECONDS:
             self._told = now
-            count = "" if export.contact_count is None else f" of {export.contact_count:,}"
+            count = "" if total is None else f" of {total:,}"
             rate = self._read / (now - self._started)
             logger.info(f"Read {self._read:,}{count} contacts, {rate:,.0f} a second")  # noqa: G004
 
@@ -157,24 +157,34 @@ class RecipientReader:
     def _legacy(self) -> Iterator[list[Body]]:
         snapshot = self._client.server_now()
         window = self._state.window(snapshot)
-        rows = None
         if self._state.since is not None and not self._options.everything:
-            rows = legacy_recipients.updated_since(self._client, self._state.since)
-        pages: Iterable[list[dict[str, Any]]] = [rows] if rows is not None else ()
-        for page in pages or legacy_recipients.all_pages(self._client):
+            try:
+                pages = legacy_recipients.updated_since(self._client, self._state.since)
+                yield from self._legacy_pages(pages, window)
+            except legacy_recipients.SearchFailed as reason:
+                logger.info("Reading all recipients, for the search does not serve: %s", reason)
+            else:
+                self._state.finish(snapshot, self._newest)
+                return
+        yield from self._legacy_pages(legacy_recipients.all_pages(self._client), window)
+        self.whole = True
+        self._state.finish(snapshot, self._newest)
+
+    def _legacy_pages(
+        self, pages: Iterator[list[dict[str, Any]]], window: str
+    ) -> Iterator[list[Body]]:
+        for page in pages:
             self._read += len(page)
             bodies = self._noted([self._codec.contact(row) for row in page])
             if not self._options.everything:
                 bodies = [body for body in bodies if body.updated_at >= self._state.since_text]
             yield self._with_legacy_lists(self._changed(bodies, window))
-            self._tell_progress(Export("", "", [], None))
-        self.whole = rows is None
-        self._state.finish(snapshot, self._newest)
+            self._tell_progress(None)
 
     # Shared
 
     def _noted(self, bodies: list[Body]) -> list[Body]:
-        self._newest = max((body.updated_at for body in bodies), default=self._newest)
+        self._newest = max([self._newest, *(body.updated_at for body in bodies)])
         return bodies
 
     def _changed(self, bodies: list[Body], window: str) -> list[Body]:
