@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pipeline import BIN, ROOT, Pipeline
+from pipeline import BIN, ROOT, Pipeline, project_in
 from sendgrid_simulator import Simulator, SimulatorOptions
 
 
@@ -41,6 +41,6 @@ def pipeline(
         url = f"duckdb:///{tmp_path / 'warehouse.duckdb'}"
     else:
         url = request.getfixturevalue("postgres_url")
-    made = Pipeline(tmp_path, simulator, url)
+    made = Pipeline(tmp_path, simulator, url, project_in(tmp_path / "project"))
     yield made
     made.stop()

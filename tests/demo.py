@@ -87,8 +87,8 @@ def show() -> None:
             name
             for (name,) in warehouse.execute(
                 "SELECT table_name FROM information_schema.tables"
-                " WHERE table_schema = 'sendgrid' AND NOT starts_with(table_name, '__')"
-                " AND table_name NOT IN ('_discards', 'sync_reports')"
+                " WHERE table_schema = 'sendgrid' AND table_name <> 'sync_reports'"
+                " AND (NOT starts_with(table_name, '_') OR table_name = '_open')"
                 " ORDER BY table_name <> 'activity', table_name"
             ).fetchall()
         ]

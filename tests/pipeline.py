@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,22 @@ BIN = Path(sys.executable).parent
 FOREIGN = re.compile(r"^(MELTANO_|TAP_|TARGET_|SENDGRID_|WAREHOUSE_URL)")
 
 
+def project_in(folder: Path) -> Path:
+    """A Meltano project of its own with our meltano.yml and the plugins as installed.
+
+    Two runs of one plugin in one project at the same time share its run folder, and disturb
+    each other.
+    """
+    (folder / ".meltano").mkdir(parents=True)
+    # Meltano refuses a meltano.yml that is a link to outside of the project.
+    shutil.copy(ROOT / "meltano.yml", folder)
+    for name in ("constraints.txt", "tap-sendgrid", "target-segment-warehouse"):
+        (folder / name).symlink_to(ROOT / name)
+    for kind in ("extractors", "loaders", "utilities"):
+        (folder / ".meltano" / kind).symlink_to(ROOT / ".meltano" / kind)
+    return folder
+
+
 class Pipeline:
     """One SendGrid account on its way into one warehouse, in a folder of its own.
 
@@ -29,10 +46,14 @@ class Pipeline:
         folder: Holds the event log, Meltano's state and everything that the run writes.
         simulator: The running SendGrid.
         warehouse_url: Where the target writes (``duckdb:///…`` or ``postgresql://…``).
+        project: The Meltano project; tests that run side by side need one each, see ``project_in``.
     """
 
-    def __init__(self, folder: Path, simulator: Simulator, warehouse_url: str) -> None:
+    def __init__(
+        self, folder: Path, simulator: Simulator, warehouse_url: str, project: Path = ROOT
+    ) -> None:
         self.folder = folder
+        self.project = project
         self.simulator = simulator
         self.warehouse_url = warehouse_url
         self.event_log_url = f"sqlite:///{folder / 'events.db'}"
@@ -44,7 +65,7 @@ class Pipeline:
         return clean | {
             # Meltano makes its plugins' environments with the workspace's uv.
             "PATH": f"{ROOT / '.tools' / 'bin'}:{BIN}:{os.environ['PATH']}",
-            "MELTANO_PROJECT_ROOT": str(ROOT),
+            "MELTANO_PROJECT_ROOT": str(self.project),
             "MELTANO_DATABASE_URI": f"sqlite:///{self.folder / 'meltano.db'}",
             "MELTANO_ENVIRONMENT": "duckdb",
             "MELTANO_CLI_LOG_FORMAT": "uncolored",
@@ -61,7 +82,7 @@ class Pipeline:
         """Run a console command of the workspace to its end and return what it printed."""
         result = subprocess.run(
             [str(BIN / arguments[0]), *arguments[1:]],
-            cwd=ROOT,
+            cwd=self.project,
             env=self.environment(**environment),
             capture_output=True,
             text=True,
@@ -90,7 +111,7 @@ class Pipeline:
         with (self.folder / "receiver.log").open("ab") as log:
             self.receiver = subprocess.Popen(
                 [str(BIN / "sendgrid-webhook"), "serve", "--host=127.0.0.1", f"--port={port}"],
-                cwd=ROOT,
+                cwd=self.project,
                 env=self.environment(),
                 stdout=log,
                 stderr=subprocess.STDOUT,

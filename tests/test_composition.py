@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from pipeline import BIN, ROOT, Pipeline
+from pipeline import BIN, ROOT, Pipeline, project_in
 from sendgrid_simulator import RetryPolicy, Simulator
 
 SELECT = '["lists.*", "segments.*", "campaigns.*", "recipients.*", "click.*", "bounce.*"]'
@@ -20,7 +20,7 @@ def sent(pipeline: Pipeline, event: str) -> int:
 
 
 def test_target_jsonl(tmp_path: Path, simulator: Simulator) -> None:
-    pipeline = Pipeline(tmp_path, simulator, "duckdb:///unused.duckdb")
+    pipeline = Pipeline(tmp_path, simulator, "duckdb:///unused", project_in(tmp_path / "project"))
     pipeline.start_receiver()
     simulator.deliver(retry=RetryPolicy(first=0.1))
     try:
@@ -45,7 +45,7 @@ def test_target_jsonl(tmp_path: Path, simulator: Simulator) -> None:
 def test_meltanolabs_target_postgres(
     tmp_path: Path, simulator: Simulator, postgres_url: str
 ) -> None:
-    pipeline = Pipeline(tmp_path, simulator, "duckdb:///unused.duckdb")
+    pipeline = Pipeline(tmp_path, simulator, "duckdb:///unused", project_in(tmp_path / "project"))
     pipeline.start_receiver()
     simulator.deliver(retry=RetryPolicy(first=0.1))
     try:

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from pipeline import BIN, ROOT, Pipeline
+from pipeline import BIN, Pipeline
 from sendgrid_simulator import RetryPolicy, generate_events
 
 FLUSH = ("run", "--force", "tap-sendgrid-events", "target-segment-warehouse")
@@ -35,7 +35,7 @@ def kill_target(pipeline: Pipeline, after_flush: bool) -> bool:
     environment = pipeline.environment(TARGET_SEGMENT_WAREHOUSE_MAX_BATCH_ROWS="2000")
     run = subprocess.Popen(
         [str(BIN / "meltano"), *FLUSH],
-        cwd=ROOT,
+        cwd=pipeline.project,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
