@@ -80,8 +80,13 @@ def encode(lines: Iterable[Line]) -> bytes:
     """Messages as the bytes of a Singer pipe; text and bytes go in as they are."""
     parts = []
     for line in lines:
-        data = json.dumps(line, ensure_ascii=False) if isinstance(line, dict) else line
-        raw = data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")
+        if isinstance(line, dict):
+            try:
+                raw = json.dumps(line, ensure_ascii=False).encode()
+            except UnicodeEncodeError:  # a lone surrogate has to be escaped
+                raw = json.dumps(line).encode()
+        else:
+            raw = line.encode() if isinstance(line, str) else line
         parts.append(raw if raw.endswith(b"\n") else raw + b"\n")
     return b"".join(parts)
 

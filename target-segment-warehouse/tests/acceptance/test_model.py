@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from target_segment_warehouse.naming import column_name
 
 from .harness import Message, Warehouse, events, record, schema
+
+EXAMPLES = int(os.environ.get("EXAMPLES", "30"))
 
 KEYS = st.sampled_from(["a", "b", "c", "camelCase", "d e", "nested"])
 TEXT = st.one_of(
@@ -43,19 +46,20 @@ STEPS = st.lists(
 )
 
 
-def leaves(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """A record's scalars and lists by their paths."""
-    found = {}
+def parts(value: Message, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Everything in a record by its path, an object before its content."""
     for key, inner in value.items():
+        yield (*path, key), inner
         if isinstance(inner, dict):
-            found |= leaves(inner, (*path, key))
-        else:
-            found[(*path, key)] = inner
-    return found
+            yield from parts(inner, (*path, key))
 
 
 class Model:
-    """What the layout says: objects merged by property, events kept as they first came."""
+    """What the layout says: objects merged by property, events kept as they first came.
+
+    A property that is an object now has no value of its own any more, and one that is none, or
+    null, has no content any more.
+    """
 
     def __init__(self) -> None:
         self.tables: dict[str, dict[str, dict[tuple[str, ...], Any]]] = {}
@@ -64,7 +68,13 @@ class Model:
         rows = self.tables.setdefault(table, {})
         if table == "click" and row_id in rows:
             return
-        rows.setdefault(row_id, {}).update(leaves(values))
+        row = rows.setdefault(row_id, {})
+        for path, value in parts(values):
+            if isinstance(value, dict):
+                row[path] = None
+            else:
+                row |= dict.fromkeys([other for other in row if other[: len(path)] == path])
+                row[path] = value
 
 
 def says_the_same(value: Any, stored: Any) -> bool:
@@ -98,9 +108,7 @@ def check(warehouse: Warehouse, model: Model) -> None:
         assert set(rows) == set(expected)
         for row_id, values in expected.items():
             row = rows[row_id]
-            named: dict[str, Any] = {}
-            for path, value in values.items():
-                named.setdefault(column_name(path), value)
+            named = {column_name(path): value for path, value in values.items()}
             for name, value in named.items():
                 if value is not None:
                     assert says_the_same(value, row[name]), (table, row_id, name, value, row[name])
@@ -129,7 +137,9 @@ def run_steps(warehouse: Warehouse, steps: list[Any], rows: int, activity: str) 
         warehouse.assert_activity_is_the_union(["click"])
 
 
-@pytest.mark.parametrize(("engine", "examples"), [("duckdb", 25), ("postgres", 15)])
+@pytest.mark.parametrize(
+    ("engine", "examples"), [("duckdb", EXAMPLES), ("postgres", EXAMPLES // 2)]
+)
 def test_the_warehouse_is_what_the_model_says(
     engine: str, examples: int, make_warehouse: Callable[[str], Warehouse]
 ) -> None:
