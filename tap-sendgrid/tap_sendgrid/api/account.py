@@ -8,7 +8,13 @@ import requests
 
 from tap_sendgrid.api import scopes
 from tap_sendgrid.api.client import Client, new_session
-from tap_sendgrid.api.errors import Forbidden, SendGridError, WrongGeneration
+from tap_sendgrid.api.errors import (
+    Forbidden,
+    IPRestricted,
+    SendGridError,
+    UnknownSubuser,
+    WrongGeneration,
+)
 from tap_sendgrid.api.generation import (
     CustomField,
     Generation,
@@ -37,12 +43,13 @@ class Account:
         session: requests.Session | None = None,
     ) -> None:
         self.settings = settings
+        self._session = session or new_session()
         self.client = Client(
             settings.api_key,
             settings.api_url,
             on_behalf_of=subuser,
             user_agent=settings.user_agent,
-            session=session or new_session(),
+            session=self._session,
         )
         self._lock = threading.Lock()
         self._scopes: frozenset[str] | None = None
@@ -53,8 +60,21 @@ class Account:
         """The key's scopes, asked for at the first use."""
         with self._lock:
             if self._scopes is None:
-                self._scopes = scopes.fetch(self.client)
+                self._scopes = self._fetch_scopes()
             return self._scopes
+
+    def _fetch_scopes(self) -> frozenset[str]:
+        subuser = self.client.on_behalf_of
+        if subuser is None:
+            return scopes.fetch(self.client)
+        try:
+            return scopes.fetch(self.client)
+        except IPRestricted:
+            Account(self.settings, None, self._session).scopes()  # if the address is at fault
+            raise UnknownSubuser(
+                f"the API key may not act for the subuser {subuser!r}: check the name in the "
+                "setting on_behalf_of, and that the key is the parent account's."
+            ) from None
 
     def generation(self) -> Generation:
         """The generation of Marketing Campaigns: as set, else probed at the first use."""

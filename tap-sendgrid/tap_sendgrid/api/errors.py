@@ -85,6 +85,10 @@ class MissingScope(SendGridError):
         )
 
 
+class UnknownSubuser(SendGridError):
+    """The key may not act for a subuser."""
+
+
 class WrongGeneration(SendGridError):
     """The account has the other generation of Marketing Campaigns than the setting says."""
 
