@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
 import pytest
 import requests
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from sendgrid_simulator import Simulator, SimulatorOptions
 
 
@@ -46,3 +52,57 @@ def client() -> Iterator[Any]:
     """Makes clients; their connections are closed at the end."""
     with ExitStack() as stack:
         yield lambda simulator: stack.enter_context(Client(simulator))
+
+
+class Receiver:
+    """A webhook receiver that keeps what it got; ``statuses`` are its next answers."""
+
+    def __init__(self) -> None:
+        outer = self
+        self.got: list[tuple[bytes, dict[str, str]]] = []
+        self.statuses: list[int] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                headers["peer-port"] = str(self.client_address[1])
+                outer.got.append((body, headers))
+                self.send_response(outer.statuses.pop(0) if outer.statuses else 204)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
+        self.thread.start()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    started = Receiver()
+    yield started
+    started.server.shutdown()
+    started.server.server_close()
+    started.thread.join()
+
+
+@pytest.fixture
+def verify() -> Callable[[str, bytes, dict[str, str]], None]:
+    """Checks a signature as SendGrid's own libraries do."""
+
+    def check(public_key: str, body: bytes, headers: dict[str, str]) -> None:
+        headers = {name.lower(): value for name, value in headers.items()}
+        signature = base64.b64decode(headers["x-twilio-email-event-webhook-signature"])
+        stamp = headers["x-twilio-email-event-webhook-timestamp"].encode()
+        key = load_der_public_key(base64.b64decode(public_key))
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        key.verify(signature, stamp + body, ec.ECDSA(hashes.SHA256()))
+
+    return check

@@ -53,18 +53,18 @@ def calls(text: str) -> list[Case]:
         parts = how.split(None, 2)
         method, status, body = parts + ["GET", "200", ""][len(parts) :]
         numbers = range(25) if "*" in path else range(1)
-        for number in numbers:
-            cases.append(
-                Case(
-                    spec,
-                    base + template,
-                    base + path.replace("*", str(number)),
-                    method.lower(),
-                    int(status),
-                    json.loads(body) if body else None,
-                    generation,
-                )
+        cases += [
+            Case(
+                spec,
+                base + template,
+                base + path.replace("*", str(number)),
+                method.lower(),
+                int(status),
+                json.loads(body) if body else None,
+                generation,
             )
+            for number in numbers
+        ]
     return cases
 
 

@@ -2,66 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 from sendgrid_simulator.webhooks import FLAGS, Webhook
 
 SETTINGS = "/v3/user/webhooks/event/settings"
 ALL_FLAGS = dict.fromkeys(FLAGS, True)
-
-
-class Receiver:
-    """A webhook receiver that keeps what it got; ``statuses`` are its next answers."""
-
-    def __init__(self) -> None:
-        outer = self
-        self.got: list[tuple[bytes, dict[str, str]]] = []
-        self.statuses: list[int] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                outer.got.append((body, {k.lower(): v for k, v in self.headers.items()}))
-                self.send_response(outer.statuses.pop(0) if outer.statuses else 204)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self.thread.start()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    started = Receiver()
-    yield started
-    started.server.shutdown()
-    started.server.server_close()
-    started.thread.join()
-
-
-def verify(public_key, body, headers):
-    """Checks a signature as SendGrid's own libraries do."""
-    signature = base64.b64decode(headers["x-twilio-email-event-webhook-signature"])
-    stamp = headers["x-twilio-email-event-webhook-timestamp"].encode()
-    key = load_der_public_key(base64.b64decode(public_key))
-    key.verify(signature, stamp + body, ec.ECDSA(hashes.SHA256()))
 
 
 def error(answer):
@@ -142,7 +90,7 @@ def test_a_key_lives_from_on_to_off(start, client):
     assert http.patch(path, json={"enabled": True}).json()["public_key"] != first
 
 
-def test_the_test_button_posts_eleven_events_whatever_the_flags(start, client, receiver):
+def test_the_test_button_posts_eleven_events_whatever_the_flags(start, client, receiver, verify):
     http = client(start())
     webhook = http.post(SETTINGS, json={"url": receiver.url}).json()["id"]
     key = http.patch(f"{SETTINGS}/signed/{webhook}", json={"enabled": True}).json()["public_key"]
@@ -174,7 +122,7 @@ def test_the_test_button_posts_eleven_events_whatever_the_flags(start, client, r
     assert "type" not in events[5]
 
 
-def test_deliveries_heed_flags_and_each_webhook_has_its_key(start, client, receiver):
+def test_deliveries_heed_flags_and_each_webhook_has_its_key(start, client, receiver, verify):
     sim = start(messages=60, seed=4)
     http = client(sim)
     body = {"url": receiver.url, "enabled": True, "spam_report": True, "open": True}
