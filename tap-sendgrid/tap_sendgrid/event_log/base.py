@@ -202,6 +202,13 @@ class EventLog(ABC):
         """Store a setting unless there is one; return the one that stands."""
 
     @abstractmethod
+    def lease(self, name: str, owner: str, seconds: float) -> bool:
+        """Take or renew the right to do something alone; False while another owner has it.
+
+        Two owners can both hold it only if their clocks differ by more than ``seconds``.
+        """
+
+    @abstractmethod
     def add_counts(self, minute: int, counts: Mapping[str, int]) -> None:
         """Add to the counts of a minute, for people to look at; kept for a day."""
 

@@ -318,6 +318,18 @@ class SQLiteEventLog(EventLog):
             connection.execute("INSERT OR IGNORE INTO settings VALUES (?, ?)", (key, value))
         return self.get(key) or value
 
+    def lease(self, name: str, owner: str, seconds: float) -> bool:
+        """Take or renew a lease."""
+        now = time.time()
+        with self._file.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT INTO leases VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+                "owner = excluded.owner, until = excluded.until "
+                "WHERE owner = excluded.owner OR until < ?",
+                (name, owner, now + seconds, now),
+            )
+            return cursor.rowcount > 0
+
     def add_counts(self, minute: int, counts: Mapping[str, int]) -> None:
         """Add to the counts of a minute."""
         with self._file.transaction() as connection:

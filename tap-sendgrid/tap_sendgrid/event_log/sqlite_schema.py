@@ -41,6 +41,9 @@ CREATE TABLE positions (
     consumer TEXT PRIMARY KEY, log_offset INTEGER NOT NULL, committed_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE leases (
+    name TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL  -- epoch seconds
+) WITHOUT ROWID;
 CREATE TABLE counts (
     minute INTEGER, name TEXT, n INTEGER NOT NULL, PRIMARY KEY (minute, name)
 ) WITHOUT ROWID;

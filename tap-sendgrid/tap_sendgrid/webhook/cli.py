@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,14 @@ def main() -> None:
 @click.option("--oauth-client-id", envvar="SENDGRID_WEBHOOK_OAUTH_CLIENT_ID")
 @click.option("--oauth-client-secret", envvar="SENDGRID_WEBHOOK_OAUTH_CLIENT_SECRET")
 @click.option(
+    "--forward-to",
+    multiple=True,
+    envvar="SENDGRID_WEBHOOK_FORWARD_TO",
+    help="URL that gets a copy of each delivery from now on; repeat for several. Those that "
+    "`register` took over from come on top.",
+)
+@click.option("--no-forward", is_flag=True, help="Leave forwarding to another process.")
+@click.option(
     "--retention-days",
     type=click.FloatRange(min=0, min_open=True),
     envvar="SENDGRID_WEBHOOK_RETENTION_DAYS",
@@ -133,6 +142,8 @@ def serve(
     fd: int | None,
     public_key_file: Path | None,
     reuse_port: bool,
+    forward_to: tuple[str, ...],
+    no_forward: bool,
     **options: Any,
 ) -> None:
     """Receive deliveries until stopped (SIGTERM)."""
@@ -155,6 +166,7 @@ def serve(
             )
         path_token = options.pop("path_token") or shared_token(log, PATH_TOKEN_SETTING)
         status_token = options.pop("status_token") or shared_token(log, STATUS_TOKEN_SETTING)
+        forward_to = () if no_forward else (*forward_to, *stored_list(log, FORWARD_SETTING))
     finally:
         log.close()
     if len(path_token) < _SMALLEST_TOKEN or "/" in path_token:
@@ -164,6 +176,7 @@ def serve(
         path_token,
         status_token,
         keys,
+        forward_to=forward_to,
         api_key=api.api_key or None,
         api_url=api.api_url,
         **options,
@@ -180,6 +193,28 @@ def serve(
         ) from error
     _say_where(listener.getsockname(), settings)
     server.run(settings, listener)
+
+
+@main.command()
+@log_option
+@click.option("--to", "urls", multiple=True, help="URL; default: those register took over from.")
+@click.option("--json-logs", is_flag=True, envvar="SENDGRID_WEBHOOK_JSON_LOGS")
+def forward(event_log_url: str, urls: tuple[str, ...], json_logs: bool) -> None:
+    """Pass deliveries on to other URLs, in a process of its own, until stopped (SIGTERM)."""
+    from tap_sendgrid.webhook.housekeeping import housekeeping
+    from tap_sendgrid.webhook.logs import configure_logging
+
+    configure_logging(as_json=json_logs)
+    log = open_event_log(event_log_url)
+    urls = urls or tuple(stored_list(log, FORWARD_SETTING))
+    log.close()
+    if not urls:
+        raise click.UsageError("no URL is stored in the event log: give --to")
+    with housekeeping(event_log_url, urls, None) as stop:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        click.echo(f"Forwarding to {len(urls)} URL(s)")
+        stop.wait()
 
 
 @main.command()
@@ -308,6 +343,7 @@ def _print_report(report: Report) -> None:
             f"Consumer {consumer.name}: at {consumer.offset}, {consumer.waiting:,} deliveries wait "
             f"(oldest {duration(consumer.oldest_waiting_seconds)}), last commit "
             f"{duration((report.now - consumer.committed_at).total_seconds())} ago"
+            + (f"; {consumer.problem}" if consumer.problem else "")
         )
     for reason, hour, day in report.refused():
         click.echo(f"Refused ({reason}): {hour:,} in the last hour, {day:,} in the last day")

@@ -12,9 +12,11 @@ from urllib.parse import unquote, urlsplit
 
 import click
 import msgspec
+import requests
 
 from tap_sendgrid.event_log import EventLog, LoggedDelivery, open_event_log
 from tap_sendgrid.webhook.body import summarise
+from tap_sendgrid.webhook.forward import consumer_name, post
 from tap_sendgrid.webhook.options import MOMENT, log_option
 from tap_sendgrid.webhook.report import size
 
@@ -58,12 +60,14 @@ def _select(
 @log_option
 @_with_range
 @click.option("--dry-run", is_flag=True, help="Only count.")
+@click.option("--to", "url", help="Post them to this URL instead of appending them.")
 def replay(
     event_log_url: str,
     since: datetime | None,
     until: datetime | None,
     offset: str | None,
     dry_run: bool,
+    url: str | None,
 ) -> None:
     """Append old deliveries to the log once more, so that every consumer reads them again.
 
@@ -72,6 +76,9 @@ def replay(
     log = open_event_log(event_log_url, create=False)
     if not (since or until or offset):
         raise click.UsageError("say which deliveries: --since, --until or --offset")
+    if url is not None and not dry_run:
+        _post_again(_select(log, since, until, offset), url)
+        return
     # All that is meant must be known before the first is appended: copies are not to be copied.
     end = log.end()
     count = waiting = 0
@@ -89,6 +96,23 @@ def replay(
         log.append(batch)
     click.echo(f"{'Would replay' if dry_run else 'Replayed'} {count:,} deliveries")
     log.close()
+
+
+def _post_again(deliveries: Iterator[LoggedDelivery], url: str) -> None:
+    """Post deliveries to a URL, in order; stop at the first that is not taken."""
+    consumer_name(url)
+    count = 0
+    with requests.Session() as session:
+        for logged in deliveries:
+            status = post(session, url, logged.delivery)
+            if status is None or not 200 <= status < 300:
+                said = "no answer" if status is None else f"answer {status}"
+                raise click.ClickException(
+                    f"{said} to delivery {logged.offset}, after {count:,} were taken; to go on "
+                    f"from there: --offset {logged.offset}-LAST"
+                )
+            count += 1
+    click.echo(f"Posted {count:,} deliveries")
 
 
 @click.command()

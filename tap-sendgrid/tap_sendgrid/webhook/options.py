@@ -13,8 +13,17 @@ from tap_sendgrid.api.client import Client
 from tap_sendgrid.api.errors import SendGridError
 from tap_sendgrid.api.settings import ApiSettings
 from tap_sendgrid.event_log import EventLogError
+from tap_sendgrid.webhook.forward import UnknownForwardTarget
 from tap_sendgrid.webhook.register import RegistrationError
 from tap_sendgrid.webhook.signature import BadPublicKey
+
+FORESEEN = (
+    EventLogError,
+    SendGridError,
+    RegistrationError,
+    BadPublicKey,
+    UnknownForwardTarget,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,7 +37,7 @@ class CommandGroup(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except (EventLogError, SendGridError, RegistrationError, BadPublicKey) as problem:
+        except FORESEEN as problem:
             raise click.ClickException(str(problem)) from problem
 
 

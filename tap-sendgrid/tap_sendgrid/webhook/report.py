@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tap_sendgrid.event_log import EventLog, LogStatus, MinuteCount
+from tap_sendgrid.webhook.forward import problem_setting
 
 HOUR_MINUTES = 60
 DAY_MINUTES = 24 * 60
@@ -24,6 +25,7 @@ class ConsumerReport:
         waiting: Deliveries behind that, at most.
         oldest_waiting_seconds: Age of the oldest of them; None when there is none.
         committed_at: When it last committed.
+        problem: What keeps a forwarder from going on; empty: nothing.
     """
 
     name: str
@@ -31,6 +33,7 @@ class ConsumerReport:
     waiting: int
     oldest_waiting_seconds: float | None
     committed_at: datetime
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ def make_report(log: EventLog, quarantine_limit: int = 20) -> Report:
                 max(0, status.end - position.offset),
                 None if arrival is None else max(0.0, (now - arrival).total_seconds()),
                 position.committed_at,
+                log.get(problem_setting(position.consumer)) or "",
             )
         )
     return Report(

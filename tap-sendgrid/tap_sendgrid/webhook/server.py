@@ -17,6 +17,7 @@ from uvicorn.supervisors import Multiprocess
 from tap_sendgrid.api.client import Client
 from tap_sendgrid.event_log import open_event_log
 from tap_sendgrid.webhook.app import Receiver
+from tap_sendgrid.webhook.housekeeping import housekeeping
 from tap_sendgrid.webhook.keys import KeyRing
 from tap_sendgrid.webhook.logs import configure_logging
 from tap_sendgrid.webhook.metrics import MULTIPROCESS_VARIABLE
@@ -123,7 +124,13 @@ def run(settings: ReceiverSettings, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; return when all that was taken is finished."""
     configure_logging(as_json=settings.json_logs)
     config = server_config(ReceiverFactory(settings), settings.workers, factory=True)
-    if settings.workers > 1:
+    with housekeeping(settings.event_log_url, settings.forward_to, settings.retention_days):
+        _serve(config, listener)
+    logger.info("Stopped; everything that was taken is on disk")
+
+
+def _serve(config: uvicorn.Config, listener: socket.socket) -> None:
+    if config.workers > 1:
         with tempfile.TemporaryDirectory(prefix="sendgrid-webhook-") as folder:
             os.environ[MULTIPROCESS_VARIABLE] = folder
             Multiprocess(config, sockets=[listener]).run()
@@ -135,7 +142,6 @@ def run(settings: ReceiverSettings, listener: socket.socket) -> None:
         server.run(sockets=[listener])
         if not server.started:
             raise SystemExit(1)
-    logger.info("Stopped; everything that was taken is on disk")
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

@@ -166,10 +166,18 @@ def _consumers(report: Report) -> str:
     if not report.consumers:
         return "<p>No consumer has committed yet: nothing has been flushed to a warehouse.</p>"
     rows = [
-        (c.name, f"{c.waiting:,}", duration(c.oldest_waiting_seconds), _time(c.committed_at))
+        (
+            c.name,
+            f"{c.waiting:,}",
+            duration(c.oldest_waiting_seconds),
+            _time(c.committed_at),
+            c.problem or "none",
+        )
         for c in report.consumers
     ]
-    return _table(("Consumer", "#Waiting deliveries", "#Oldest waiting", "Last commit"), rows)
+    return _table(
+        ("Consumer", "#Waiting deliveries", "#Oldest waiting", "Last commit", "Trouble"), rows
+    )
 
 
 def _refused(report: Report) -> str:

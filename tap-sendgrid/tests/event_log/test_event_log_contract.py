@@ -429,3 +429,15 @@ def test_counts_from_many_at_once_are_all_there(log: EventLog) -> None:
 def test_a_healthy_log_has_no_problems(log: EventLog) -> None:
     log.append([delivery(str(n)) for n in range(100)])
     assert log.check() == []
+
+
+def test_a_lease_has_one_owner_until_it_ends(log: EventLog) -> None:
+    assert log.lease("forward", "a", 0.5)
+    assert not log.lease("forward", "b", 0.5)
+    assert log.lease("another", "b", 0.5)
+    assert log.lease("forward", "a", 0.5), "renewed"
+    time.sleep(0.6)
+    assert log.lease("forward", "b", 30)
+    assert not log.lease("forward", "a", 30)
+    assert log.lease("forward", "b", 0), "given back"
+    assert log.lease("forward", "a", 30)

@@ -1,0 +1,212 @@
+"""Passes deliveries on to other URLs, as SendGrid would have posted them there itself.
+
+A forwarder is a consumer of the log like the tap: it has its own committed position, so that a
+dead endpoint delays nobody else, and gets everything once it is back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from urllib.parse import urlsplit
+
+import requests
+
+from tap_sendgrid.event_log import (
+    FORWARDER_PREFIX,
+    Delivery,
+    EventLog,
+    EventLogError,
+    LoggedDelivery,
+)
+
+logger = logging.getLogger("sendgrid-webhook.forward")
+
+TOGETHER = 16
+"""Deliveries under way to one endpoint at once; SendGrid itself posts from many servers."""
+
+TIMEOUTS = (10.0, 30.0)
+"""Seconds to connect, seconds to wait for the answer."""
+
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 300.0
+IDLE_SECONDS = 1.0
+LEASE_SECONDS = 60.0
+REFUSED_TRIES = 8
+"""After so many answers 4xx to one delivery, while others are taken, that one is left out."""
+
+_TEMPORARY = {408, 425, 429}
+
+
+class UnknownForwardTarget(ValueError):
+    """An address that nothing can be posted to."""
+
+
+def consumer_name(url: str) -> str:
+    """What a forwarder is called in the log: readable, and without the secrets of its URL.
+
+    Raises:
+        UnknownForwardTarget: It is no http(s) address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise UnknownForwardTarget(f"cannot forward to {parts.scheme}://…: write https://host/path")
+    digest = hashlib.sha256(url.encode()).hexdigest()[:8]
+    return f"{FORWARDER_PREFIX}{parts.hostname}#{digest}"
+
+
+def problem_setting(consumer: str) -> str:
+    """Where a forwarder's present problem stands in the log's settings; empty: none."""
+    return f"problem.{consumer}"
+
+
+def post(session: requests.Session, url: str, delivery: Delivery) -> int | None:
+    """Post a delivery byte for byte; the status of the answer, None when there was none."""
+    try:
+        response = session.post(
+            url,
+            data=delivery.body,
+            headers={**delivery.headers, "Accept-Encoding": "gzip"},
+            timeout=TIMEOUTS,
+            allow_redirects=False,
+            stream=True,  # whatever the answer's body is, nobody reads it
+        )
+    except requests.RequestException:
+        return None
+    response.close()
+    return response.status_code
+
+
+@dataclass
+class _Try:
+    logged: LoggedDelivery
+    refusals: int = 0
+
+
+class Forwarder:
+    """Passes on to one URL what comes after its position, until stopped.
+
+    Args:
+        log: The log; not shared with another thread that closes it.
+        url: Where to.
+        stop: Ends :meth:`run` when set.
+    """
+
+    def __init__(self, log: EventLog, url: str, stop: threading.Event) -> None:
+        self.consumer = consumer_name(url)
+        self._log = log
+        self._url = url
+        self._stop = stop
+        self._owner = f"{socket.gethostname()}/{os.getpid()}/{id(self):x}"
+        self._session = requests.Session()
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=TOGETHER)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+        self._problem: str | None = None
+
+    def run(self) -> None:
+        """Forward until stopped; outages of the log and of the endpoint are waited out."""
+        with ThreadPoolExecutor(TOGETHER, thread_name_prefix="forward") as pool:
+            while not self._stop.is_set():
+                try:
+                    if self._log.lease(self.consumer, self._owner, LEASE_SECONDS):
+                        self._follow(pool)
+                        continue
+                except EventLogError as error:
+                    logger.warning("Forwarding waits for the event log: %s", error)
+                self._stop.wait(10 * IDLE_SECONDS)
+        with suppress(EventLogError):
+            self._log.lease(self.consumer, self._owner, 0)  # a restart need not wait for its end
+        self._session.close()
+
+    def _follow(self, pool: ThreadPoolExecutor) -> None:
+        """Forward as long as the lease is ours."""
+        position = self._start()
+        left: list[_Try] = []
+        pauses = 0
+        reading: Iterator[LoggedDelivery] = iter(())
+        while not self._stop.is_set():
+            if not self._log.lease(self.consumer, self._owner, LEASE_SECONDS):
+                return
+            fresh = [_Try(logged) for logged in islice(reading, TOGETHER - len(left))]
+            if not fresh and len(left) < TOGETHER:
+                reading = self._log.read(position, self._log.end())
+                fresh = [_Try(logged) for logged in islice(reading, TOGETHER - len(left))]
+            if not fresh and not left:
+                self._stop.wait(IDLE_SECONDS)
+                continue
+            if fresh:
+                position = fresh[-1].logged.offset
+            tries = left + fresh
+            left = self._settle(tries, list(pool.map(self._post, tries)))
+            self._log.commit(
+                self.consumer,
+                left[0].logged.offset - 1 if left else position,
+            )
+            # Success of any kind starts the pauses anew: the endpoint lives.
+            pauses = pauses + 1 if len(left) == len(tries) else min(1, len(left))
+            if pauses:
+                self._stop.wait(
+                    min(FIRST_PAUSE_SECONDS * 2.0 ** (pauses - 1), LONGEST_PAUSE_SECONDS)
+                )
+
+    def _start(self) -> int:
+        """Our position; a new forwarder begins with what arrives from now on."""
+        for known in self._log.positions():
+            if known.consumer == self.consumer:
+                return known.offset
+        end = self._log.end()
+        self._log.commit(self.consumer, end)
+        return end
+
+    def _post(self, attempt: _Try) -> int | None:
+        return (
+            None if self._stop.is_set() else post(self._session, self._url, attempt.logged.delivery)
+        )
+
+    def _settle(self, tries: list[_Try], statuses: list[int | None]) -> list[_Try]:
+        """What has to be tried again, in log order."""
+        left: list[_Try] = []
+        any_taken = any(status is not None and 200 <= status < 300 for status in statuses)
+        worst: int | None = 200
+        for attempt, status in zip(tries, statuses, strict=True):
+            if status is not None and 200 <= status < 300:
+                continue
+            worst = status
+            if status is not None and 400 <= status < 500 and status not in _TEMPORARY:
+                attempt.refusals += 1
+                if attempt.refusals >= REFUSED_TRIES and any_taken:
+                    logger.warning(
+                        "%s keeps answering %d to delivery %d and takes others, so it is left out; "
+                        "to send it again: sendgrid-webhook replay --offset %d --to URL",
+                        self.consumer,
+                        status,
+                        attempt.logged.offset,
+                        attempt.logged.offset,
+                    )
+                    continue
+            left.append(attempt)
+        if not self._stop.is_set():
+            self._tell(len(left), worst)
+        return left
+
+    def _tell(self, waiting: int, status: int | None) -> None:
+        """Log that a problem began or ended, and keep it for the status page."""
+        problem = ""
+        if waiting:
+            problem = "no answer" if status is None else f"answers {status}"
+        if problem != self._problem:
+            if problem:
+                logger.warning("%s: %s; trying again until it works", self.consumer, problem)
+            elif self._problem:
+                logger.info("%s works again", self.consumer)
+            self._problem = problem
+            self._log.put(problem_setting(self.consumer), problem)

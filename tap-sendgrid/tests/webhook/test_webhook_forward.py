@@ -1,0 +1,292 @@
+"""Forwarding: byte for byte, at its own pace, through outages, and nothing left out."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import ec
+from sendgrid_simulator import sign_delivery
+from tap_sendgrid.event_log import Delivery, EventLog, open_event_log
+from tap_sendgrid.webhook import forward
+from tap_sendgrid.webhook.cli import main
+from tap_sendgrid.webhook.forward import Forwarder, UnknownForwardTarget, consumer_name
+from tap_sendgrid.webhook.housekeeping import housekeeping
+from tap_sendgrid.webhook.report import make_report
+from tap_sendgrid.webhook.signature import SignedBody
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+class Endpoint:
+    """Somebody's own webhook endpoint, whose answers tests choose."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[bytes, dict[str, str]]] = []
+        self.answer: Callable[[bytes], int] = lambda _: 200
+        endpoint = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1  # head and body in one packet
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status = endpoint.answer(body)
+                if status == 0:  # no answer at all
+                    self.close_connection = True
+                    return
+                if 200 <= status < 300:
+                    headers = {name.lower(): value for name, value in self.headers.items()}
+                    endpoint.got.append((body, headers))
+                self.send_response(status)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"ok")
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://user:pw@127.0.0.1:{self.server.server_address[1]}/hook?key=1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [body for body, _ in self.got]
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    running = Endpoint()
+    yield running
+    running.server.shutdown()
+    running.server.server_close()
+
+
+@pytest.fixture
+def log(log_url: str) -> Iterator[EventLog]:
+    event_log = open_event_log(log_url)
+    yield event_log
+    event_log.close()
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(forward, "LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(forward, "IDLE_SECONDS", 0.02)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.02)
+
+
+def append(log: EventLog, *names: str) -> list[int]:
+    deliveries = []
+    for name in names:
+        body, headers = sign_delivery([{"event": "open", "name": name}], KEY)
+        kept = {key.lower(): value for key, value in headers.items() if key != "Accept-Encoding"}
+        deliveries.append(Delivery(body, datetime.now(UTC), kept))
+    return log.append(deliveries)
+
+
+def position(log: EventLog, url: str) -> int | None:
+    found = {p.consumer: p.offset for p in log.positions()}
+    return found.get(consumer_name(url))
+
+
+def running(log: EventLog, log_url: str, *urls: str) -> Any:
+    return housekeeping(log_url, urls, None)
+
+
+def test_what_arrives_is_passed_on_with_a_signature_that_holds(
+    log: EventLog, log_url: str, endpoint: Endpoint
+) -> None:
+    append(log, "before the forwarder was there")
+    with running(log, log_url, endpoint.url):
+        wait_for(lambda: position(log, endpoint.url) == 1)
+        append(log, *(f"n{n}" for n in range(50)))
+        wait_for(lambda: position(log, endpoint.url) == 51)
+    sent = [logged.delivery.body for logged in log.read(1)]
+    assert sorted(endpoint.bodies) == sorted(sent)
+    body, headers = endpoint.got[0]
+    signed = SignedBody(
+        headers["x-twilio-email-event-webhook-timestamp"].encode(),
+        headers["x-twilio-email-event-webhook-signature"].encode(),
+    )
+    signed.update(body)
+    assert signed.is_signed_by([KEY.public_key()])
+    assert headers["user-agent"] == "SendGrid Event API"
+    assert headers["content-type"] == "application/json;charset=utf-8"
+    assert headers["authorization"].startswith("Basic "), "user and password of the URL"
+
+
+def test_a_dead_endpoint_delays_nobody_and_gets_everything_later(
+    log: EventLog, log_url: str, endpoint: Endpoint
+) -> None:
+    dead = Endpoint()
+    answers = iter([500, 0, 503, 429] * 10)
+    dead.answer = lambda _: next(answers, 204)
+    try:
+        with running(log, log_url, endpoint.url, dead.url):
+            wait_for(lambda: len(log.positions()) == 2)
+            append(log, *(f"n{n}" for n in range(30)))
+            wait_for(lambda: position(log, endpoint.url) == 30)
+            wait_for(lambda: position(log, dead.url) == 30)
+    finally:
+        dead.server.shutdown()
+        dead.server.server_close()
+    assert sorted(set(dead.bodies)) == sorted(endpoint.bodies)
+    assert len(endpoint.bodies) == 30
+
+
+def test_a_restart_goes_on_from_the_committed_position(
+    log: EventLog, log_url: str, endpoint: Endpoint
+) -> None:
+    with running(log, log_url, endpoint.url):
+        append(log, "first")
+        wait_for(lambda: position(log, endpoint.url) in {0, 1})
+    while_away = append(log, "second", "third")
+    with running(log, log_url, endpoint.url):
+        wait_for(lambda: position(log, endpoint.url) == while_away[-1])
+    assert [b'"second"' in body or b'"third"' in body for body in endpoint.bodies[-2:]] == [
+        True
+    ] * 2
+
+
+def test_one_delivery_that_is_refused_does_not_hold_the_others_for_ever(
+    log: EventLog, log_url: str, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint.answer = lambda body: 400 if b'"poison"' in body else 200
+    with running(log, log_url, endpoint.url):
+        wait_for(lambda: position(log, endpoint.url) == 0)
+        append(log, "a", "poison", "b")
+        wait_for(lambda: len(endpoint.bodies) == 2)
+        assert position(log, endpoint.url) == 1, "held back: it may still be taken"
+        number = 0
+        while position(log, endpoint.url) < 3:  # type: ignore[operator]
+            append(log, f"later{number}")
+            number += 1
+            assert number < 200
+            time.sleep(0.05)
+    assert "400 to delivery 2 and takes others" in caplog.text
+    assert "replay --offset 2 --to" in caplog.text
+    for secret in ("pw", "key=1"):
+        assert secret not in caplog.text
+
+
+def test_an_endpoint_that_refuses_everything_loses_nothing(
+    log: EventLog, log_url: str, endpoint: Endpoint
+) -> None:
+    attempts = []
+
+    def answer(body: bytes) -> int:
+        attempts.append(body)
+        return 404 if len(attempts) < 100 else 200
+
+    endpoint.answer = answer
+    with running(log, log_url, endpoint.url):
+        wait_for(lambda: position(log, endpoint.url) == 0)
+        append(log, "a", "b", "c")
+        wait_for(lambda: make_report(log).consumers[0].problem == "answers 404")
+        wait_for(lambda: position(log, endpoint.url) == 3)
+        wait_for(lambda: make_report(log).consumers[0].problem == "")
+    assert len(set(endpoint.bodies)) == 3
+
+
+def test_two_processes_with_the_same_url_forward_once(
+    log: EventLog, log_url: str, endpoint: Endpoint
+) -> None:
+    with running(log, log_url, endpoint.url), running(log, log_url, endpoint.url):
+        wait_for(lambda: position(log, endpoint.url) == 0)
+        append(log, *(f"n{n}" for n in range(40)))
+        wait_for(lambda: position(log, endpoint.url) == 40)
+        time.sleep(0.3)
+    assert len(endpoint.bodies) == 40
+
+
+def test_the_name_tells_no_secret_and_each_url_has_its_own() -> None:
+    one = consumer_name("https://user:pw@example.com/hook?key=1")
+    assert one.startswith("forward:example.com#")
+    assert one != consumer_name("https://user:pw@example.com/hook?key=2")
+    for bad in ("example.com", "ftp://example.com", "https://"):
+        with pytest.raises(UnknownForwardTarget, match="https://host/path"):
+            consumer_name(bad)
+
+
+def test_a_forwarder_that_is_not_run_any_more_is_named(
+    log: EventLog, log_url: str, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    log.commit("forward:gone.example.com#1", 0)
+    with running(log, log_url, endpoint.url):
+        assert "sendgrid-webhook forget 'forward:gone.example.com#1'" in caplog.text
+
+
+def test_the_forwarder_waits_out_a_log_in_trouble(
+    log: EventLog, log_url: str, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    troubled = open_event_log(f"{log_url}?timeout=0.1")
+    thread = threading.Thread(target=Forwarder(troubled, endpoint.url, stop).run)
+    thread.start()
+    wait_for(lambda: position(log, endpoint.url) == 0)
+    with log._file.transaction():  # type: ignore[attr-defined]
+        time.sleep(0.5)
+    append(log, "after the trouble")
+    wait_for(lambda: position(log, endpoint.url) == 1)
+    stop.set()
+    thread.join()
+    troubled.close()
+
+
+def test_replay_to_a_url_and_where_it_stops(
+    log: EventLog, log_url: str, endpoint: Endpoint
+) -> None:
+    append(log, *(f"n{n}" for n in range(5)))
+
+    def replay(*arguments: str) -> Any:
+        command = ["replay", "--event-log-url", log_url, "--to", endpoint.url, *arguments]
+        return CliRunner().invoke(main, command)
+
+    assert replay("--offset", "2-3").output == "Posted 2 deliveries\n"
+    assert endpoint.bodies == [logged.delivery.body for logged in log.read(1, 3)]
+    assert log.end() == 5, "nothing was appended"
+    endpoint.answer = lambda body: 500 if b"n3" in body else 200
+    stopped = replay("--offset", "1-5")
+    assert stopped.exit_code == 1
+    assert "answer 500 to delivery 4, after 3 were taken" in stopped.output
+
+
+def test_the_forward_command_runs_until_stopped(
+    log: EventLog, log_url: str, endpoint: Endpoint
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tap_sendgrid.webhook", "forward", "--to", endpoint.url],
+        env={**os.environ, "TAP_SENDGRID_EVENT_LOG_URL": log_url},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for(lambda: position(log, endpoint.url) == 0)
+        append(log, "a")
+        wait_for(lambda: position(log, endpoint.url) == 1)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    none = CliRunner().invoke(main, ["forward", "--event-log-url", log_url])
+    assert "give --to" in none.output
