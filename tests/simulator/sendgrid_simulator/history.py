@@ -214,7 +214,7 @@ def one_log(call: Call) -> Response:
     events = [_received(message, account.user_id)]
     events += [log_event(message, number) for number in numbers]
     events = events[-account.options.logs_event_cap :]
-    body = {
+    body: dict[str, Any] = {
         "from_email": message.from_email,
         "sg_message_id": message.message_id,
         "subject": message.subject,

@@ -125,6 +125,8 @@ class Simulator:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind((host, port))
+        # Who connects before the server runs waits for it instead of being refused.
+        self._socket.listen(512)
         self.url = f"http://{host}:{self._socket.getsockname()[1]}"
         endpoints = [endpoint for area in AREAS for endpoint in area.endpoints]
         # A literal segment goes before a parameter: "exports" is not the id of a contact.
