@@ -66,7 +66,7 @@ def webhook_event(event: Event, message: dict[str, Any]) -> Event | None:
     """
     if event.get("event") in LOGS_ONLY:
         return None
-    result: dict[str, Any] = {k: message[k] for k in _OF_THE_MESSAGE if k in message}
+    result: dict[str, Any] = {k: message[k] for k in _OF_THE_MESSAGE if message.get(k)}
     result.update(event)
     custom = result.pop("custom_args", None) or message.get("custom_args") or {}
     return dict(sorted({**custom, **result}.items()))
