@@ -83,6 +83,7 @@ class SimulatorOptions:
         link_seconds: Life of a presigned download link; each GET of the job makes new ones.
         rate_limit: Calls per window and endpoint, and the window's seconds.
         rate_limits: The same for paths that begin so; the longest match counts.
+        empty_webhook: An account without webhooks shows ``[{}]``, as the spec's example does.
         max_webhooks: Number of webhooks that the plan allows.
         email_activity: Whether the account has the add-on for ``/v3/messages``.
         worker_delay_seconds: How late uploads are, as the legacy status says.
@@ -122,6 +123,7 @@ class SimulatorOptions:
     link_seconds: float = 3600.0
     rate_limit: tuple[int, float] = (600, 60.0)
     rate_limits: dict[str, tuple[int, float]] = field(default_factory=dict)
+    empty_webhook: bool = False
     max_webhooks: int = 5
     email_activity: bool = False
     worker_delay_seconds: float = 0.0

@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import urllib3
 
+from sendgrid_simulator.oauth import TokenSource
+from sendgrid_simulator.post import new_pool, post
 from sendgrid_simulator.signing import DELIVERY_HEADERS, encode_event, frame_encoded, sign_body
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ class WebhookSender:
         rate: The most events per second; None is as fast as the receiver answers.
         timeout: Seconds after which an attempt counts as unanswered (SendGrid's is not
             published; 10 is what others report).
+        tokens: Where bearer tokens come from, if the webhook has OAuth.
         on_acknowledged: Called with the events' bytes of every acknowledged delivery.
     """
 
@@ -161,6 +163,7 @@ class WebhookSender:
         retry: RetryPolicy | None = None,
         rate: float | None = None,
         timeout: float = 10.0,
+        tokens: TokenSource | None = None,
         on_acknowledged: Callable[[list[bytes]], None] | None = None,
     ) -> None:
         self.url = url
@@ -172,7 +175,8 @@ class WebhookSender:
         self._on_acknowledged = on_acknowledged
         self._lock = threading.Condition()
         self._stop = threading.Event()
-        self._pool = urllib3.PoolManager(maxsize=connections, block=True, retries=False)
+        self._tokens = tokens
+        self._pool = new_pool(connections)
 
     def send_events(self, events: Iterable[dict[str, Any]], batch_size: int = 100) -> SendReport:
         """Sends events, so many a delivery; returns when all are acknowledged or given up."""
@@ -192,6 +196,7 @@ class WebhookSender:
         self._in_flight = 0
         self._sent_events = 0
         self.report = SendReport()
+        self._crash: Exception | None = None
         self._started = time.monotonic()
         threads = [
             threading.Thread(target=self._work, name=f"webhook-sender-{n}", daemon=True)
@@ -202,14 +207,20 @@ class WebhookSender:
         for thread in threads:
             thread.join()
         self._pool.clear()
+        if self._crash is not None:
+            raise self._crash
         report = self.report
         report.seconds = time.monotonic() - self._started
         report.failed = report.deliveries - report.acknowledged
         return report
 
     def _work(self) -> None:
-        while (batch := self._next()) is not None:
-            self._attempt(batch)
+        try:
+            while (batch := self._next()) is not None:
+                self._attempt(batch)
+        except Exception as error:
+            self._crash = error
+            self.stop()
 
     def _next(self) -> Batch | None:
         """The next batch to try: a retry that is due, else a fresh one; None when all is done."""
@@ -249,19 +260,10 @@ class WebhookSender:
         body = batch.body()
         # Every attempt is stamped and signed anew (sendgrid-nodejs#1193).
         headers = sign_body(body, self._key) if self._key else DELIVERY_HEADERS
-        status: int | None = None
-        try:
-            response = self._pool.request(
-                "POST",
-                self.url,
-                body=body,
-                headers=headers,
-                timeout=self._timeout,
-                redirect=False,
-            )
-            status = response.status
-        except urllib3.exceptions.HTTPError:
-            pass  # no answer: as good as a refusal
+        status = post(
+            self._pool, self.url, body, headers, timeout=self._timeout, tokens=self._tokens
+        )
+        # No answer is as good as a refusal.
         acknowledged = status is not None and 200 <= status < 300
         if acknowledged and self._on_acknowledged is not None:
             self._on_acknowledged(batch.encoded)

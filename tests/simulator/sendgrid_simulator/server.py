@@ -230,7 +230,10 @@ class Simulator:
         for webhook in self.account.webhooks:
             if webhook.enabled:
                 wanted = [event for event in everything if webhook.wants(event["event"])]
-                sender = WebhookSender(webhook.url, webhook.private_key, retry=retry)
+                tokens = webhooks.token_source(
+                    webhook.oauth_client_id, webhook.oauth_client_secret, webhook.oauth_token_url
+                )
+                sender = WebhookSender(webhook.url, webhook.private_key, retry=retry, tokens=tokens)
                 reports.append(sender.send_events(wanted, batch_size))
         return reports
 

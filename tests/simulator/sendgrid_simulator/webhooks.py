@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,8 @@ from anyio import to_thread
 from starlette.responses import Response
 
 from sendgrid_simulator.http import ApiError, Area, Call, json_response
-from sendgrid_simulator.post import post_once
+from sendgrid_simulator.oauth import TokenSource
+from sendgrid_simulator.post import new_pool, post
 from sendgrid_simulator.signing import DELIVERY_HEADERS, public_key_text, sign_body
 from sendgrid_simulator.testbutton import test_body
 from sendgrid_simulator.times import iso
@@ -73,6 +75,15 @@ class Webhook:
     def wants(self, event: str) -> bool:
         """Whether events of this name are posted to it."""
         return self.enabled and self.flags.get(FLAG_OF_EVENT.get(event, event), False)
+
+
+def token_source(
+    client_id: str | None, secret: str | None, token_url: str | None
+) -> TokenSource | None:
+    """Where tokens come from, if the webhook has OAuth."""
+    if not client_id or not token_url:
+        return None
+    return TokenSource(client_id, secret or "", token_url)
 
 
 def _render(webhook: Webhook, *, account_status: bool = False) -> dict[str, Any]:
@@ -160,6 +171,8 @@ def all_settings(call: Call) -> Response:
     """Every webhook, and how many the plan allows."""
     account = call.account
     rows = [_render(webhook, account_status=_include(call)) for webhook in account.webhooks]
+    if not rows and account.options.empty_webhook:
+        rows = [{}]
     return json_response({"max_allowed": account.options.max_webhooks, "webhooks": rows})
 
 
@@ -214,7 +227,14 @@ async def test(call: Call) -> Response:
     payload = test_body(int(time.time()))
     key = chosen[0].private_key if chosen else None
     headers = sign_body(payload, key) if key else dict(DELIVERY_HEADERS)
-    await to_thread.run_sync(post_once, url, payload, headers)
+    saved = chosen[0].oauth_client_secret if chosen else None
+    tokens = token_source(
+        body.get("oauth_client_id"),
+        body.get("oauth_client_secret") or saved,
+        body.get("oauth_token_url"),
+    )
+    send = partial(post, new_pool(1), url, payload, headers, tokens=tokens)
+    await to_thread.run_sync(send)
     return Response(status_code=204)
 
 

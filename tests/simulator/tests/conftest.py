@@ -55,12 +55,13 @@ def client() -> Iterator[Any]:
 
 
 class Receiver:
-    """A webhook receiver that keeps what it got; ``statuses`` are its next answers."""
+    """A webhook receiver that keeps what it got; it answers ``statuses`` or ``bodies`` next."""
 
     def __init__(self) -> None:
         outer = self
         self.got: list[tuple[bytes, dict[str, str]]] = []
         self.statuses: list[int] = []
+        self.bodies: list[tuple[int, bytes]] = []
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -70,9 +71,11 @@ class Receiver:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 headers["peer-port"] = str(self.client_address[1])
                 outer.got.append((body, headers))
-                self.send_response(outer.statuses.pop(0) if outer.statuses else 204)
-                self.send_header("Content-Length", "0")
+                status, answer = outer.bodies.pop(0) if outer.bodies else (204, b"")
+                self.send_response(outer.statuses.pop(0) if outer.statuses else status)
+                self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
+                self.wfile.write(answer)
 
             def log_message(self, *args: object) -> None:
                 pass

@@ -194,6 +194,15 @@ def test_without_retry_or_after_the_last_one_a_delivery_is_lost(receiver):
     assert given_up.attempts > 3
 
 
+def test_what_goes_wrong_in_a_connection_is_raised(receiver):
+    def broken(_events):
+        raise RuntimeError("the disk is full")
+
+    sender = WebhookSender(receiver.url, on_acknowledged=broken)
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        sender.send_events([{"n": n} for n in range(100)], 1)
+
+
 def test_no_answer_is_a_refusal_and_redirects_are_not_followed(receiver):
     nobody = WebhookSender("http://127.0.0.1:9/", timeout=1).send_events([{"a": 1}])
     assert nobody.statuses == {"none": 1}

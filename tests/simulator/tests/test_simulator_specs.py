@@ -16,6 +16,7 @@ import pytest
 import requests
 from openapi_schema_validator import OAS30Validator, oas30_format_checker
 from sendgrid_simulator import Simulator, SimulatorOptions
+from sendgrid_simulator.webhooks import Webhook
 
 SPECS = Path(__file__).resolve().parents[3].parent / "shared" / "reference" / "openapi"
 
@@ -240,6 +241,7 @@ def simulators():
         Simulator(SimulatorOptions(**options)) as marketing,
         Simulator(SimulatorOptions(**options, generation="legacy")) as legacy,
     ):
+        marketing.account.webhooks.append(Webhook("oldest", "https://a.example/"))
         yield {"marketing": marketing, "legacy": legacy}
 
 
@@ -266,8 +268,6 @@ def names_of(sim: Simulator) -> dict[str, str]:
     for index, message in enumerate(account.messages):
         names[f"$message{index}"] = message.message_id
     if account.generation == "marketing":
-        if not account.webhooks:
-            post(EVENT, {"url": "https://a.example/"})
         names["$webhook"] = account.webhooks[0].id
         stats = requests.get(f"{sim.url}{MARKETING}/stats/automations", headers=sim.auth, timeout=5)
         names["$automation"] = stats.json()["results"][0]["id"]

@@ -6,6 +6,8 @@ import json
 
 import pytest
 from cryptography.exceptions import InvalidSignature
+from sendgrid_simulator import WebhookSender
+from sendgrid_simulator.oauth import TokenSource
 from sendgrid_simulator.webhooks import FLAGS, Webhook
 
 SETTINGS = "/v3/user/webhooks/event/settings"
@@ -138,3 +140,50 @@ def test_deliveries_heed_flags_and_each_webhook_has_its_key(start, client, recei
         events += json.loads(raw)
     assert {event["event"] for event in events} <= {"open", "spamreport"}
     assert len(events) == report.acknowledged_events
+
+
+def test_oauth_needs_both_halves_and_the_secret_is_never_shown(start, client):
+    http = client(start())
+    made = http.post(
+        SETTINGS,
+        json={
+            "url": "https://a.example/",
+            "oauth_client_id": "me",
+            "oauth_client_secret": "hidden",
+            "oauth_token_url": "https://token.example/",
+        },
+    )
+    assert made.json()["oauth_client_id"] == "me"
+    assert "hidden" not in made.text + http.get(f"{SETTINGS}/all").text
+
+
+def test_tokens_are_fetched_kept_and_fetched_again_when_refused(receiver):
+    """The token endpoint and the receiver are the same server here: it answers in turn."""
+    receiver.bodies = [
+        (200, b'{"access_token":"first","expires_in":3600}'),
+        (204, b""),
+        (401, b'{"error":"invalid_token"}'),
+        (200, b'{"access_token":"second","expires_in":3600}'),
+        (204, b""),
+    ]
+    tokens = TokenSource("me", "secret", f"{receiver.url}/token")
+    sender = WebhookSender(receiver.url, tokens=tokens, connections=1)
+    report = sender.send_events([{"n": 1}, {"n": 2}], 1)
+    assert report.acknowledged == 2
+    seen = [headers.get("authorization") for _, headers in receiver.got]
+    assert seen == [None, "Bearer first", "Bearer first", None, "Bearer second"]
+    assert receiver.got[0][0] == b"grant_type=client_credentials&client_id=me&client_secret=secret"
+
+
+def test_tokens_may_be_asked_for_with_basic_authentication(receiver):
+    receiver.bodies = [(200, b'{"access_token":"only"}')]
+    tokens = TokenSource("me", "secret", receiver.url, "basic")
+    assert tokens.header() == {"Authorization": "Bearer only"}
+    assert receiver.got[0][1]["authorization"] == "Basic bWU6c2VjcmV0"
+    receiver.bodies = [(500, b"oops")]
+    assert TokenSource("me", "secret", receiver.url).header() == {}
+
+
+def test_an_account_without_webhooks_may_show_an_empty_one(start, client):
+    http = client(start(empty_webhook=True))
+    assert http.get(f"{SETTINGS}/all").json()["webhooks"] == [{}]
