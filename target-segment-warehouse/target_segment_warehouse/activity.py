@@ -1,59 +1,232 @@
 """``activity``: the union of all event collections, for funnels (R31).
 
 As a view it is what the tables are, at every moment. As a table it is filled in the transaction
-that fills the tables.
+that fills the tables. A comment on it tells whether it is up to date, so that nothing is done to it
+when nothing has changed, and a table that was not kept for a while is filled anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from target_segment_warehouse.catalog import META, Catalog
+from target_segment_warehouse.catalog import META, Catalog, Table
+from target_segment_warehouse.cells import stamp_text
 from target_segment_warehouse.sqltext import quote
 from target_segment_warehouse.types import Type, join
 from target_segment_warehouse.warehouses.base import Warehouse
+from target_segment_warehouse.workbench import PHYSICAL
+
+logger = logging.getLogger(__name__)
 
 ACTIVITY = "activity"
+ALIASES = {"spamreport": "spam_report"}
+"""Names of Segment's real tables that differ from its documentation, as views on request."""
+
+OWN_VIEWS = frozenset({ACTIVITY, *ALIASES})
+_KEPT = "The union of all event collections, kept by target-segment-warehouse"
+
+Columns = Mapping[str, Type | None]
 
 
-def union_types(tables: Mapping[str, Mapping[str, Type | None]]) -> dict[str, Type]:
-    """The columns of the union: those of every table first, then by name."""
+@dataclass(slots=True)
+class Union:
+    """How the event tables become one.
+
+    Attributes:
+        types: The union's columns: those of every table first, then by name.
+        sources: For each table: column of the union to column of the table.
+    """
+
+    types: dict[str, Type] = field(default_factory=dict)
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def unite(tables: Mapping[str, Columns], fixed: Mapping[str, Type] | None = None) -> Union:
+    """Lay the event tables over one another.
+
+    Args:
+        tables: The event tables with their columns.
+        fixed: Columns of the union that must keep their type; a table's column that does not fit
+            goes to a column of the union beside it.
+    """
+    fixed = fixed or {}
+    union = Union()
     types: dict[str, Type] = dict(META)
-    for columns in tables.values():
-        for column, type_ in columns.items():
-            joined = join(types.get(column), type_ or Type.TEXT)
-            types[column] = joined or Type.TEXT
-    return {**META, **{name: types[name] for name in sorted(set(types) - set(META))}}
-
-
-def union_select(
-    warehouse: Warehouse,
-    tables: Mapping[str, Mapping[str, Type | None]],
-    types: Mapping[str, Type],
-) -> str:
-    """SQL for the union of the event tables, over the union of their columns."""
-    parts = []
     for table, columns in tables.items():
-        selected = ", ".join(
-            f"{_as(warehouse, name, columns[name], type_)} AS {quote(name)}"
-            if name in columns
-            else f"CAST(NULL AS {warehouse.physical(type_)}) AS {quote(name)}"
-            for name, type_ in types.items()
-        )
-        parts.append(f"SELECT {selected} FROM {warehouse.name(table)}")  # noqa: S608
-    return " UNION ALL ".join(parts)
+        sources = union.sources.setdefault(table, {})
+        for column, type_ in columns.items():
+            logical = type_ or Type.TEXT
+            name = column
+            if column in fixed and join(fixed[column], logical) is not fixed[column]:
+                name = f"{column}_{logical}"
+                while name in columns or name in sources:
+                    name += "_"
+            sources[name] = column
+            types[name] = join(types.get(name), logical) or Type.TEXT
+    union.types = {**META, **{name: types[name] for name in sorted(types.keys() - META.keys())}}
+    return union
 
 
-def _as(warehouse: Warehouse, column: str, old: Type | None, new: Type) -> str:
-    return quote(column) if old is new else warehouse.widening(column, old, new)
+class Activity:
+    """Keeps the union, and the aliases, inside one transaction.
+
+    Args:
+        warehouse: Inside a transaction.
+        catalog: The schema.
+        mode: ``view``, ``table`` or ``off``.
+        aliases: Whether to keep ``ALIASES`` too.
+    """
+
+    def __init__(self, warehouse: Warehouse, catalog: Catalog, mode: str, aliases: bool) -> None:
+        self._warehouse = warehouse
+        self._catalog = catalog
+        self._aliases = aliases
+        warehouse.own_views = set(OWN_VIEWS & catalog.views.keys())
+        self._mode = self._settle(mode)
+
+    def _settle(self, mode: str) -> str:
+        """Make way for the mode that is asked for; keep the other if something depends on it."""
+        columns = self._catalog.columns(ACTIVITY)
+        if columns is not None and mode != "table":
+            if self._warehouse.drop(f"TABLE {self._warehouse.name(ACTIVITY)}"):
+                self._catalog.forget(ACTIVITY)
+            elif mode == "view":
+                logger.warning("activity stays a table: something in the warehouse depends on it.")
+                return "table"
+            else:
+                self._warehouse.comment("TABLE", ACTIVITY, "")
+        elif ACTIVITY in self._warehouse.own_views and mode == "table":
+            if not self._warehouse.drop(f"VIEW {self._warehouse.name(ACTIVITY)}"):
+                logger.warning("activity stays a view: something in the warehouse depends on it.")
+                return "view"
+            self._warehouse.own_views.discard(ACTIVITY)
+        return mode
+
+    def add(self, table: Table, columns: Sequence[str], rows: str) -> None:
+        """Tell of new rows of an event table, before they are inserted there.
+
+        Args:
+            table: The event table.
+            columns: Columns of the rows.
+            rows: The relation on the workbench, with what follows FROM.
+        """
+        if self._mode != "table":
+            return
+        union = self._prepare_table()
+        names, selected = [], []
+        for name, source in union.sources[table.name].items():
+            if source in columns:
+                old, new = table.columns[source] or Type.TEXT, union.types[name]
+                names.append(name)
+                selected.append(f"{_convert(source, old, new)} AS {quote(name)}")
+        self._warehouse.insert(ACTIVITY, names, f"SELECT {', '.join(selected)} FROM {rows}")  # noqa: S608
+
+    def finish(self) -> None:
+        """Bring everything up to date with the event tables."""
+        tables = self._catalog.event_tables()
+        if tables and self._mode == "view":
+            self._keep_view(ACTIVITY, tables)
+        elif tables and self._mode == "table":
+            self._prepare_table()
+        if self._aliases:
+            for alias, name in ALIASES.items():
+                columns = self._catalog.columns(name)
+                if columns is not None and self._catalog.columns(alias) is None:
+                    self._keep_view(alias, {name: columns})
+
+    def _keep_view(self, name: str, tables: Mapping[str, Columns]) -> None:
+        warehouse = self._warehouse
+        present = self._catalog.views.get(name, {}) if name in warehouse.own_views else {}
+        union = unite(tables)
+        mark = _mark(union)
+        if present and warehouse.comment_of(name) == mark:
+            return
+        ordered = {column: union.types[column] for column in present if column in union.types}
+        select = self._select(union, tables, ordered | union.types)
+        if not warehouse.replace_view(name, select):
+            # Views of the user's depend on it: what is there must stay as it is.
+            fixed = {c: warehouse.logical(physical) or Type.TEXT for c, physical in present.items()}
+            union = unite(tables, fixed)
+            warehouse.replace_view(name, self._select(union, tables, fixed | union.types | fixed))
+        warehouse.comment("VIEW", name, mark)
+        warehouse.own_views.add(name)
+
+    def _prepare_table(self) -> Union:
+        """Give the table every column that the event tables have; fill it if it is new or stale."""
+        warehouse, catalog = self._warehouse, self._catalog
+        tables = catalog.event_tables()
+        union = unite(tables)
+        columns = catalog.columns(ACTIVITY)
+        if columns is None or not (warehouse.comment_of(ACTIVITY) or "").startswith(_KEPT):
+            if columns is None:
+                warehouse.create_table(ACTIVITY, union.types, key=None)
+                columns = catalog.created(ACTIVITY, union.types)
+            else:
+                warehouse.execute(f"DELETE FROM {warehouse.name(ACTIVITY)}")  # noqa: S608
+            warehouse.comment("TABLE", ACTIVITY, _KEPT)
+            union = self._fit_table(columns, tables)
+            names = ", ".join(map(quote, union.types))
+            warehouse.execute(
+                f"INSERT INTO {warehouse.name(ACTIVITY)} ({names}) "  # noqa: S608
+                f"{self._select(union, tables, union.types)}"
+            )
+            return union
+        return self._fit_table(columns, tables)
+
+    def _fit_table(self, columns: dict[str, Type | None], tables: Mapping[str, Columns]) -> Union:
+        union = unite(tables)
+        fixed: dict[str, Type] = {}
+        for name, type_ in union.types.items():
+            old = columns.get(name, type_)
+            if old is type_ or old is Type.TEXT or (old is Type.FLOAT and type_ is Type.INTEGER):
+                if old is not None and old is not type_:
+                    union.types[name] = old
+            elif self._warehouse.change_type(ACTIVITY, name, old, type_):
+                columns[name] = type_
+            else:
+                fixed[name] = old or Type.TEXT
+        if fixed:
+            union = unite(tables, fixed)
+            union.types |= {name: columns.get(name) or type_ for name, type_ in union.types.items()}
+        missing = {name: t for name, t in union.types.items() if name not in columns}
+        if missing:
+            self._warehouse.add_columns(ACTIVITY, missing)
+            columns |= missing
+        return union
+
+    def _select(
+        self, union: Union, tables: Mapping[str, Columns], types: Mapping[str, Type]
+    ) -> str:
+        """SQL for the union of the event tables, with these columns in this order."""
+        parts = []
+        for table, columns in tables.items():
+            sources = union.sources[table]
+            selected = ", ".join(
+                f"{self._as(sources[name], columns[sources[name]], type_)} AS {quote(name)}"
+                if name in sources
+                else f"CAST(NULL AS {self._warehouse.physical(type_)}) AS {quote(name)}"
+                for name, type_ in types.items()
+            )
+            parts.append(f"SELECT {selected} FROM {self._warehouse.name(table)}")  # noqa: S608
+        return " UNION ALL ".join(parts)
+
+    def _as(self, column: str, old: Type | None, new: Type) -> str:
+        return quote(column) if old is new else self._warehouse.widening(column, old, new)
 
 
-def refresh_view(warehouse: Warehouse, catalog: Catalog) -> None:
-    """Bring the view up to date with the event tables, if it is not."""
-    tables = catalog.event_tables()
-    if not tables:
-        return
-    types = union_types(tables)
-    before = catalog.views.get(ACTIVITY, [])
-    ordered = {name: types[name] for name in before if name in types} | types
-    warehouse.replace_view(ACTIVITY, union_select(warehouse, tables, ordered), list(ordered))
+def _convert(column: str, old: Type, new: Type) -> str:
+    """The same on the workbench."""
+    if old is new:
+        return quote(column)
+    if old is Type.TIMESTAMP:
+        return stamp_text(quote(column))
+    return f"CAST({quote(column)} AS {PHYSICAL[new]})"
+
+
+def _mark(union: Union) -> str:
+    """A comment that tells this union from others."""
+    shape = repr((union.types, sorted(union.sources.items())))
+    return f"{_KEPT} ({hashlib.sha256(shape.encode()).hexdigest()[:16]})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -15,46 +16,49 @@ from target_segment_warehouse.streams import Stream
 
 
 class Rows:
-    """Consecutive records of one version of a stream, as raw JSON.
+    """Consecutive records of one stream with one schema and one version, as raw JSON.
 
     Attributes:
         stream: What they are records of.
         records: Their JSON text.
         lines: Where they came in the input; strictly rising, so also their order.
         extracted: Each one's ``time_extracted``.
-        versions: Each one's ``version``.
+        version: Their ``version``.
     """
 
-    __slots__ = ("extracted", "lines", "records", "stream", "versions")
+    __slots__ = ("extracted", "lines", "records", "stream", "version")
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, version: int | None) -> None:
         self.stream = stream
+        self.version = version
         self.records: list[Raw] = []
         self.lines = array("q")
         self.extracted: list[str | None] = []
-        self.versions: list[int | None] = []
 
     def to_arrow(self) -> pa.Table:
-        """The rows as columns ``line``, ``record``, ``extracted`` and ``version``.
+        """The rows as columns ``line``, ``record`` and ``extracted``.
 
         The JSON text is copied once, in C; no Python string is made of it. Lines are checked to be
         UTF-8 when they are read.
         """
-        ends = array("q", [0])
-        ends.extend(accumulate(map(len, self.records)))
-        records = pa.LargeStringArray.from_buffers(
-            len(self.records), pa.py_buffer(ends), pa.py_buffer(b"".join(self.records))
-        )
         return pa.table(
             {
                 "line": pa.Array.from_buffers(
                     pa.int64(), len(self.lines), [None, pa.py_buffer(self.lines)]
                 ),
-                "record": records,
+                "record": json_texts(self.records),
                 "extracted": pa.array(self.extracted, pa.string()),
-                "version": pa.array(self.versions, pa.int64()),
             }
         )
+
+
+def json_texts(records: Sequence[Raw | bytes]) -> pa.LargeStringArray:
+    """Pieces of UTF-8 as an Arrow column; copied once, in C, and not checked again."""
+    ends = array("q", [0])
+    ends.extend(accumulate(map(len, records)))
+    return pa.LargeStringArray.from_buffers(
+        len(records), pa.py_buffer(ends), pa.py_buffer(b"".join(records))
+    )
 
 
 @dataclass(frozen=True, slots=True)

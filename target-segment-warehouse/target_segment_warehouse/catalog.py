@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from target_segment_warehouse.naming import ColumnNamer, Owner, TableNamer
+from target_segment_warehouse.naming import ColumnNamer, Owner, Path, TableNamer
 from target_segment_warehouse.sqltext import literal
 from target_segment_warehouse.streams import Collection, Stream
 from target_segment_warehouse.types import Type
@@ -18,12 +19,33 @@ from target_segment_warehouse.warehouses.base import Warehouse
 
 COLLECTIONS = "_collections"
 COLUMNS = "_columns"
+OVERFLOW = "_overflow"
 META = {"id": Type.TEXT, "received_at": Type.TIMESTAMP, "uuid_ts": Type.TIMESTAMP}
 
 _TABLES = {
-    COLLECTIONS: ("table_name", "stream", "collection", "key_properties"),
+    COLLECTIONS: ("table_name", "stream", "collection", "key_properties", "versions"),
     COLUMNS: ("table_name", "column_name", "path", "variant"),
 }
+
+
+_VERSIONS_KEPT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _Collection:
+    """A row of ``_collections``.
+
+    Attributes:
+        stream: The stream that the table is of.
+        collection: Object or event.
+        key: The key properties, as JSON.
+        versions: Versions of the stream, with the time when each began.
+    """
+
+    stream: str
+    collection: Collection
+    key: str
+    versions: dict[str, str]
 
 
 class Table:
@@ -34,7 +56,9 @@ class Table:
         collection: Whether its rows are objects or events.
         columns: Logical types; None for a column of a type that is none of ours.
         namer: Names its columns.
-        is_new: Whether this run made it.
+        is_new: Whether this flush made it.
+        columns_of: The columns that the table has for a property: its own, and siblings.
+        overflowed: Names of properties for which the table has no room.
     """
 
     def __init__(
@@ -51,6 +75,8 @@ class Table:
         self.columns = columns
         self.namer = namer
         self.is_new = is_new
+        self.columns_of: dict[Path, list[str]] = defaultdict(list)
+        self.overflowed: set[str] = set()
 
 
 class Catalog:
@@ -69,15 +95,16 @@ class Catalog:
         self._owners: dict[str, dict[str, Owner]] = defaultdict(dict)
         for table, column, path, variant in self._read(COLUMNS):
             self._owners[table][column] = Owner.from_text(path, variant)
-        self._collections: dict[str, tuple[str, Collection, str]] = {
-            table: (stream, Collection(collection), key)
-            for table, stream, collection, key in self._read(COLLECTIONS)
+        self._collections = {
+            table: _Collection(stream, Collection(collection), key, json.loads(versions))
+            for table, stream, collection, key, versions in self._read(COLLECTIONS)
         }
         taken: dict[str, Owner | None] = dict.fromkeys(self._physical)
-        taken |= {t: Owner((stream,)) for t, (stream, _, _) in self._collections.items()}
+        taken |= {table: Owner((entry.stream,)) for table, entry in self._collections.items()}
         self.views = warehouse.views()
         self._namer = TableNamer(warehouse.dialect.max_name_bytes, taken, self.views)
         self._tables: dict[str, Table] = {}
+        self._others: dict[str, dict[str, Type | None]] = {}
 
     def table(self, stream: Stream) -> Table:
         """The stream's table, made if it is not there."""
@@ -91,13 +118,45 @@ class Catalog:
         """The event collections with their columns, in order of name."""
         return {
             name: self._columns(name)
-            for name, (_, collection, _) in sorted(self._collections.items())
-            if collection is Collection.EVENT and name in self._physical
+            for name, entry in sorted(self._collections.items())
+            if entry.collection is Collection.EVENT and name in self._physical
         }
 
     def columns(self, table: str) -> dict[str, Type | None] | None:
         """The columns of any table of the schema; None if there is no such table."""
         return self._columns(table) if table in self._physical else None
+
+    def created(self, table: str, columns: Mapping[str, Type]) -> dict[str, Type | None]:
+        """Note a table that is not a collection; returns its columns, to be kept up to date."""
+        self._physical[table] = {}
+        self._others[table] = dict(columns)
+        return self._others[table]
+
+    def forget(self, table: str) -> None:
+        """Note that a table was dropped."""
+        self._physical.pop(table)
+        self._others.pop(table, None)
+
+    def version_began(self, table: str, version: int) -> str | None:
+        """When the first row of a version came: an ISO 8601 time, as in ``uuid_ts``."""
+        return self._collections[table].versions.get(str(version))
+
+    def begin_version(self, table: str, version: int, stamp: str) -> None:
+        """Remember when the first row of a version came; the latest few versions are kept."""
+        entry = self._collections[table]
+        if str(version) not in entry.versions:
+            versions = {**entry.versions, str(version): stamp}
+            latest = dict(list(versions.items())[-_VERSIONS_KEPT:])
+            self._store(table, replace(entry, versions=latest))
+
+    def _store(self, table: str, entry: _Collection) -> None:
+        self._collections[table] = entry
+        self._warehouse.execute(
+            f"DELETE FROM {self._warehouse.name(COLLECTIONS)} "  # noqa: S608
+            f"WHERE table_name = {literal(table)}"
+        )
+        row = (table, entry.stream, entry.collection.value, entry.key, json.dumps(entry.versions))
+        self._write(COLLECTIONS, [row])
 
     def save(self) -> None:
         """Store the names that were given."""
@@ -105,6 +164,7 @@ class Catalog:
             (table.name, naming.name, naming.owner.to_text(), naming.owner.variant)
             for table in self._tables.values()
             for naming in table.namer.new
+            if naming.name in table.columns or naming.name in table.overflowed
         ]
         self._write(COLUMNS, rows)
         for table in self._tables.values():
@@ -115,33 +175,50 @@ class Catalog:
         if is_new:
             self._warehouse.create_table(name, META)
             self._physical[name] = {}
-        columns: dict[str, Type | None] = dict(META) if is_new else self._columns(name)
-        key = json.dumps(stream.key)
-        if self._collections.get(name) != (stream.name, stream.collection, key):
-            self._warehouse.execute(
-                f"DELETE FROM {self._warehouse.name(COLLECTIONS)} "  # noqa: S608
-                f"WHERE table_name = {literal(name)}"
-            )
-            self._write(COLLECTIONS, [(name, stream.name, stream.collection.value, key)])
-            self._collections[name] = (stream.name, stream.collection, key)
+        columns = dict(META) if is_new else self._adopted(name)
+        known = self._collections.get(name)
+        entry = _Collection(
+            stream.name, stream.collection, json.dumps(stream.key), known.versions if known else {}
+        )
+        if entry != known:
+            self._store(name, entry)
         owners = self._owners[name]
         existing: dict[str, Owner | None] = {**dict.fromkeys(columns), **owners}
         # The three columns of every table are nobody's.
         existing |= {column: Owner((column,), "meta") for column in META}
+        existing[OVERFLOW] = Owner((OVERFLOW,), "meta")
         namer = ColumnNamer(self._warehouse.dialect.max_name_bytes, existing, stream.hoist)
         table = Table(name, stream.collection, columns, namer, is_new=is_new)
+        for column, owner in owners.items():
+            if column in columns:
+                table.columns_of[owner.path].append(column)
         self._tables[name] = table
         return table
+
+    def _adopted(self, name: str) -> dict[str, Type | None]:
+        """An existing table's columns; types a little narrower than ours are made ours."""
+        columns = self._columns(name)
+        for column, physical in self._physical[name].items():
+            wider = self._warehouse.dialect.wider.get(physical)
+            if (
+                wider is not None
+                and column not in META
+                and self._warehouse.change_type(name, column, None, wider)
+            ):
+                columns[column] = wider
+        return columns
 
     def _columns(self, name: str) -> dict[str, Type | None]:
         if name in self._tables:
             return self._tables[name].columns
-        return {
-            column: self._warehouse.logical(physical)
-            for column, physical in self._physical[name].items()
-        }
+        if name not in self._others:
+            self._others[name] = {
+                column: self._warehouse.logical(physical)
+                for column, physical in self._physical[name].items()
+            }
+        return self._others[name]
 
-    def _read(self, table: str) -> list[tuple[str, str, str, str]]:
+    def _read(self, table: str) -> list[tuple[str, ...]]:
         names = ", ".join(_TABLES[table])
         return self._warehouse.query(  # type: ignore[return-value]
             f"SELECT {names} FROM {self._warehouse.name(table)}"  # noqa: S608

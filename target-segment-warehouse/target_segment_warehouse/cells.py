@@ -13,7 +13,7 @@ from target_segment_warehouse.naming import Path
 from target_segment_warehouse.profile import INTEGERS, Profile
 from target_segment_warehouse.sqltext import pointers
 from target_segment_warehouse.types import MAX_DEPTH, Type
-from target_segment_warehouse.workbench import Workbench
+from target_segment_warehouse.workbench import PHYSICAL, Workbench
 
 CELLS = "__cells"
 
@@ -158,6 +158,14 @@ def stamp(text: str, *, strict: bool = False) -> str:
     return f"CASE WHEN regexp_full_match({text}, '{pattern}') THEN TRY_CAST({text} AS TIMESTAMPTZ) END"
 
 
+def stamp_text(expression: str) -> str:
+    """SQL for a timestamp as ISO 8601 text in UTC."""
+    return (
+        f"replace(strftime({expression} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ'), "
+        "'.000000Z', 'Z')"
+    )
+
+
 def exact_float(text: str) -> str:
     """SQL for the text of a JSON number as a float, NULL unless it is that number exactly."""
     return (
@@ -189,11 +197,20 @@ def value(cell: Cell, kinds: set[str], type_: Type) -> str:
     if kinds <= wanted:
         return converted
     if not kinds & wanted or cell.kind is None:
-        return f"CAST(NULL AS {'BOOLEAN' if type_ is Type.BOOLEAN else _NULLS[type_]})"
+        return f"CAST(NULL AS {PHYSICAL[type_]})"
     if type_ is Type.BOOLEAN:
         converted = f"TRY_CAST({cell.text} AS BOOLEAN)"
     listed = ", ".join(f"'{kind}'" for kind in sorted(wanted))
     return f"CASE WHEN {cell.kind} IN ({listed}) THEN {converted} END"
 
 
-_NULLS = {Type.TIMESTAMP: "TIMESTAMPTZ", Type.INTEGER: "BIGINT", Type.FLOAT: "DOUBLE"}
+def json_text(cell: Cell, kinds: set[str]) -> str:
+    """SQL for the property's value as JSON text."""
+    if kinds <= {"VARCHAR"}:
+        return f"CAST(to_json({cell.text}) AS VARCHAR)"
+    if "VARCHAR" not in kinds or cell.kind is None:
+        return cell.text
+    return (
+        f"CASE WHEN {cell.kind} = 'VARCHAR' THEN CAST(to_json({cell.text}) AS VARCHAR) "
+        f"ELSE {cell.text} END"
+    )

@@ -3,7 +3,8 @@
 A column comes to be when its property is declared in the SCHEMA, else with its first value that is
 not null (W11). Its type is the narrowest that holds the declared type, what the table has, and
 every value of the batch exactly. Where the engine refuses to widen a column because something of
-the user's depends on it, the values that do not fit go to a sibling column.
+the user's depends on it, the values that do not fit go to a sibling column. When the table can have
+no more columns, further properties go to one column of JSON.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from target_segment_warehouse.catalog import Table
-from target_segment_warehouse.cells import CELLS, Cell, exact_float, stamp, value
+from target_segment_warehouse.catalog import OVERFLOW, Table
+from target_segment_warehouse.cells import Cell, json_text, value
 from target_segment_warehouse.naming import Path
-from target_segment_warehouse.profile import INTEGERS, Profile
+from target_segment_warehouse.observations import Observations
+from target_segment_warehouse.profile import Profile
 from target_segment_warehouse.types import Type, join
 from target_segment_warehouse.warehouses.base import Warehouse
-from target_segment_warehouse.workbench import Workbench
+from target_segment_warehouse.workbench import PHYSICAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,9 @@ class Column:
     """One column of the rows to load.
 
     Attributes:
-        name: In the table.
+        name: In the table; for an overflowing property the name that it would have.
         type: Its logical type.
-        value: SQL for its value, over ``__cells``.
+        value: SQL for its value, over ``__cells``; of an overflowing property as JSON text.
         cell: The property that it comes from.
     """
 
@@ -43,87 +45,23 @@ class Layout:
 
     Attributes:
         columns: Of the rows, without the three of every table.
+        overflow: Properties for which the table has no room.
         added: New columns of the table.
         widened: Columns with a new type: ``column: old to new``.
-        diverted: Columns that the engine would not widen, with their siblings.
+        notices: What people should know of.
+        names: The column of each property.
     """
 
     columns: list[Column] = field(default_factory=list)
+    overflow: list[Column] = field(default_factory=list)
     added: dict[str, Type] = field(default_factory=dict)
     widened: list[str] = field(default_factory=list)
-    diverted: dict[str, str] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    names: Mapping[Path, str] = field(default_factory=dict)
 
 
-class Observations:
-    """The types of the values in ``__cells``, found in one query.
-
-    Args:
-        workbench: The workbench, with ``__cells``.
-        found: The profile of the records.
-        cells: The properties' columns.
-        undeclared: Properties whose strings are timestamps only if they name their zone.
-    """
-
-    def __init__(
-        self,
-        workbench: Workbench,
-        found: Profile,
-        cells: Mapping[Path, Cell],
-        undeclared: set[Path],
-    ) -> None:
-        self._kinds = {path: found.value_kinds(path) for path in cells}
-        checks: list[tuple[Path, Type]] = []
-        tests: list[str] = []
-        for path, cell in cells.items():
-            for type_, converted in self._candidates(path, cell, path in undeclared):
-                checks.append((path, type_))
-                tests.append(f"count({converted}) = count({cell.text})")
-        self._fits: set[tuple[Path, Type]] = set()
-        if tests:
-            (results,) = workbench.query(f"SELECT {', '.join(tests)} FROM {CELLS}")  # noqa: S608
-            self._fits = {check for check, fits in zip(checks, results, strict=True) if fits}
-
-    def _candidates(self, path: Path, cell: Cell, strict: bool) -> list[tuple[Type, str]]:
-        kinds = self._kinds[path]
-        if not kinds:
-            return []
-        if kinds == {"VARCHAR"}:
-            return [(Type.TIMESTAMP, stamp(cell.text, strict=strict))]
-        if kinds <= INTEGERS:
-            integer = f"TRY_CAST({cell.text} AS BIGINT)"
-            return [(Type.INTEGER, integer), (Type.FLOAT, exact_float(cell.text))]
-        if kinds <= {*INTEGERS, "DOUBLE"}:
-            return [(Type.FLOAT, exact_float(cell.text))]
-        return []
-
-    def has_values(self, path: Path) -> bool:
-        """Whether any record has a value."""
-        return bool(self._kinds[path])
-
-    def fits(self, path: Path, type_: Type) -> bool:
-        """Whether the type holds every value exactly."""
-        if type_ is Type.TEXT or not self._kinds[path]:
-            return True
-        if type_ is Type.BOOLEAN:
-            return self._kinds[path] == {"BOOLEAN"}
-        return (path, type_) in self._fits
-
-    def narrowest(self, path: Path) -> Type | None:
-        """The narrowest type that holds every value exactly; None if there are none."""
-        if not self._kinds[path]:
-            return None
-        order = (Type.BOOLEAN, Type.INTEGER, Type.FLOAT, Type.TIMESTAMP)
-        return next((type_ for type_ in order if self.fits(path, type_)), Type.TEXT)
-
-
-def lay_out(
-    warehouse: Warehouse,
-    table: Table,
-    found: Profile,
-    cells: Mapping[Path, Cell],
-    declared: Mapping[Path, Type | None],
-) -> Layout:
-    """Name and type the columns, and change the table to take them.
+class Planner:
+    """Lays out one batch.
 
     Args:
         warehouse: Inside a transaction.
@@ -131,95 +69,141 @@ def lay_out(
         found: The profile of the records.
         cells: The properties to load, in ``__cells``.
         declared: The types that the SCHEMA declares.
+        max_columns: The most columns that the table may have.
     """
-    layout = Layout()
-    names = table.namer.columns(cells)
-    undeclared = {
-        path
-        for path, name in names.items()
-        if declared.get(path) is None and table.columns.get(name) is not Type.TIMESTAMP
-    }
-    seen = Observations(warehouse.workbench, found, cells, undeclared)
-    for path in sorted(cells, key=lambda path: names[path]):
-        name = names[path]
-        cell = cells[path]
-        if name in table.columns:
-            _existing(warehouse, table, layout, seen, path, name, cell, found)
-            continue
-        type_ = _new_type(seen, path, declared)
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        table: Table,
+        found: Profile,
+        cells: Mapping[Path, Cell],
+        declared: Mapping[Path, Type | None],
+        max_columns: int,
+    ) -> None:
+        self._warehouse = warehouse
+        self._table = table
+        self._found = found
+        self._cells = cells
+        self._declared = declared
+        self._max_columns = max_columns
+        self._layout = Layout(names=table.namer.columns(cells))
+        lenient = {
+            path
+            for path, name in self._layout.names.items()
+            if declared.get(path) is not None or table.columns.get(name) is Type.TIMESTAMP
+        }
+        self._seen = Observations(warehouse.workbench, found, cells, lenient)
+
+    def plan(self) -> Layout:
+        """Name and type the columns, and change the table to take them."""
+        layout, table = self._layout, self._table
+        new: list[Column] = []
+        by_name = sorted(self._cells, key=lambda path: layout.names[path])
+        for path in by_name:
+            if layout.names[path] in table.columns:
+                new += self._existing(path)
+            elif (column := self._new(path)) is not None:
+                new.append(column)
+        for naming in table.namer.new:
+            if naming.name != naming.wanted and naming.owner.path in self._cells:
+                layout.notices.append(f"{'.'.join(naming.owner.path)} is in column {naming.name}")
+        self._make_room(new)
+        return layout
+
+    def _make_room(self, new: list[Column]) -> None:
+        """Add columns while there is room, declared ones first; the rest overflows."""
+        layout, table = self._layout, self._table
+        room = self._max_columns - len(table.columns)
+        if len(new) > room:
+            room -= OVERFLOW not in table.columns
+            declared = {layout.names[path] for path in self._declared if path in layout.names}
+            new.sort(key=lambda column: column.name not in declared)
+            kinds = {layout.names[path]: self._found.value_kinds(path) for path in self._cells}
+            for column in new[max(room, 0) :]:
+                text = json_text(column.cell, kinds.get(column.name, set()))
+                layout.overflow.append(Column(column.name, Type.TEXT, text, column.cell))
+            new = sorted(new[: max(room, 0)], key=lambda column: column.name)
+            table.overflowed |= {column.name for column in layout.overflow}
+            if OVERFLOW not in table.columns:
+                layout.added[OVERFLOW] = Type.TEXT
+            layout.notices.append(
+                f"{len(layout.overflow)} properties share the column {OVERFLOW}: "
+                f"the table has its {self._max_columns} columns"
+            )
+        layout.columns += new
+        layout.added |= {column.name: column.type for column in new}
+        if layout.added:
+            self._warehouse.add_columns(table.name, layout.added)
+            table.columns |= layout.added
+
+    def _new(self, path: Path) -> Column | None:
+        """A column that is not there yet; None if there is no call for it."""
+        seen, wanted, cell = self._seen, self._declared.get(path), self._cells[path]
+        values = seen.narrowest(path)
+        if wanted is None:
+            # Declared without a type, and no value to tell it by: text holds whatever comes.
+            type_ = values or (Type.TEXT if path in self._declared else None)
+        elif seen.fits(path, wanted):
+            type_ = wanted
+        else:
+            type_ = join(wanted, values)
+            if type_ is not None and not seen.fits(path, type_):
+                # Numbers that all are integers, too long for a float.
+                numbers = {wanted, values} == {Type.FLOAT, Type.INTEGER}
+                type_ = values if numbers else Type.TEXT
         if type_ is None:
-            continue
-        layout.added[name] = type_
-        layout.columns.append(
-            Column(name, type_, value(cell, found.value_kinds(path), type_), cell)
-        )
-    if layout.added:
-        warehouse.add_columns(table.name, layout.added)
-        table.columns |= layout.added
-    return layout
+            return None
+        text = value(cell, self._found.value_kinds(path), type_)
+        return Column(self._layout.names[path], type_, text, cell)
 
+    def _existing(self, path: Path) -> list[Column]:
+        """A column that the table has: widened if it must be, and what does not fit diverted.
 
-def _new_type(
-    seen: Observations, path: Path, declared: Mapping[Path, Type | None]
-) -> Type | None:
-    """The type of a column that is not there yet; None if there is no call for it."""
-    values = seen.narrowest(path)
-    wanted = declared.get(path)
-    if wanted is None:
-        # Declared without a type, and no value to tell it by: text holds whatever comes.
-        return values or (Type.TEXT if path in declared else None)
-    if seen.fits(path, wanted):
-        return wanted
-    joined = join(wanted, values)
-    if joined is not None and seen.fits(path, joined):
-        return joined
-    # Numbers that all are integers, too long for a float.
-    return values if {wanted, values} == {Type.FLOAT, Type.INTEGER} else Type.TEXT
+        Returns:
+            A sibling that has to be added, if one has.
+        """
+        layout, table, cell = self._layout, self._table, self._cells[path]
+        kinds = self._found.value_kinds(path)
+        name = layout.names[path]
+        old = table.columns[name]
+        type_ = self._widened(path, name, old)
+        siblings = {c for c in table.columns_of[path] if c != name and c in table.columns}
+        new: list[Column] = []
+        if type_ is not old and self._warehouse.change_type(table.name, name, old, type_):
+            table.columns[name] = type_
+            layout.widened.append(f"{name}: {old or 'other'} to {type_}")
+            old = type_
+        if old is not None:
+            layout.columns.append(Column(name, old, value(cell, kinds, old), cell))
+        if old is not type_:
+            sibling = table.namer.variant(path, type_.value)
+            siblings.discard(sibling)
+            rest = value(cell, kinds, type_)
+            if old is not None:
+                rest = f"CASE WHEN ({value(cell, kinds, old)}) IS NULL THEN {rest} END"
+            column = Column(sibling, type_, rest, cell)
+            (layout.columns if sibling in table.columns else new).append(column)
+            layout.notices.append(
+                f"column {name} is in use by something else in the warehouse and stays {old}: "
+                f"values that do not fit are in {sibling}"
+            )
+        for sibling in sorted(siblings):
+            # What it held is replaced by what is loaded now.
+            empty = table.columns[sibling] or Type.TEXT
+            null = f"CAST(NULL AS {PHYSICAL[empty]})"
+            layout.columns.append(Column(sibling, empty, null, cell))
+        return new
 
-
-def _existing(
-    warehouse: Warehouse,
-    table: Table,
-    layout: Layout,
-    seen: Observations,
-    path: Path,
-    name: str,
-    cell: Cell,
-    found: Profile,
-) -> None:
-    """A column that the table has: widen it if it must be, divert what does not fit if it can't."""
-    kinds = found.value_kinds(path)
-    old = table.columns[name]
-    new = _widened(warehouse, table, seen, path, name, old)
-    if new is old:
-        layout.columns.append(Column(name, new, value(cell, kinds, new), cell))
-        return
-    if warehouse.change_type(table.name, name, old, new):
-        table.columns[name] = new
-        layout.widened.append(f"{name}: {old or 'other'} to {new}")
-        layout.columns.append(Column(name, new, value(cell, kinds, new), cell))
-        return
-    sibling = table.namer.variant(path, new.value)
-    if sibling not in table.columns:
-        layout.added[sibling] = new
-    layout.diverted[name] = sibling
-    rest = value(cell, kinds, new)
-    if old is not None:
-        fitting = value(cell, kinds, old)
-        layout.columns.append(Column(name, old, fitting, cell))
-        rest = f"CASE WHEN ({fitting}) IS NULL THEN {rest} END"
-    layout.columns.append(Column(sibling, new, rest, cell))
-
-
-def _widened(
-    warehouse: Warehouse, table: Table, seen: Observations, path: Path, name: str, old: Type | None
-) -> Type:
-    """The type that an existing column has to have for the values of the batch."""
-    if old is not None and seen.fits(path, old):
-        return old
-    joined = join(old, seen.narrowest(path)) if old is not None else Type.TEXT
-    if joined is Type.FLOAT and seen.fits(path, Type.FLOAT):
-        if old is Type.FLOAT or warehouse.are_exact_floats(table.name, name):
-            return Type.FLOAT
+    def _widened(self, path: Path, name: str, old: Type | None) -> Type:
+        """The type that an existing column has to have for the values of the batch."""
+        seen = self._seen
+        if old is not None and seen.fits(path, old):
+            return old
+        joined = join(old, seen.narrowest(path)) if old is not None else Type.TEXT
+        if joined is Type.FLOAT and seen.fits(path, Type.FLOAT):
+            if old is Type.FLOAT or self._warehouse.are_exact_floats(self._table.name, name):
+                return Type.FLOAT
+            return Type.TEXT
         return Type.TEXT
-    return Type.TEXT
+

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -65,7 +66,7 @@ class InvalidMessageError(ValueError):
     """A line of the input that is no Singer message. The text names the line, never its content."""
 
 
-def decode_chunk(chunk: bytes, first_line: int) -> list[Message]:
+def decode_chunk(chunk: bytes, first_line: int) -> tuple[list[Message], Sequence[int]]:
     """Decode whole lines.
 
     Args:
@@ -73,7 +74,7 @@ def decode_chunk(chunk: bytes, first_line: int) -> list[Message]:
         first_line: The number of the first line, for messages.
 
     Returns:
-        One message per line that is not blank.
+        One message per line that is not blank, and the numbers of their lines.
 
     Raises:
         InvalidMessageError: With the number of the first line that is not a Singer message.
@@ -85,13 +86,12 @@ def decode_chunk(chunk: bytes, first_line: int) -> list[Message]:
     except (msgspec.DecodeError, RecursionError):
         messages = []
     if len(messages) == chunk.count(b"\n") + (not chunk.endswith(b"\n")):
-        return messages
+        return messages, range(first_line, first_line + len(messages))
     # Something is unusual (a blank line, NaN, an unpaired surrogate, a wrong line): one by one.
-    return [
-        _decode_line(line, number)
-        for number, line in enumerate(chunk.split(b"\n"), first_line)
-        if line.strip()
-    ]
+    lines = enumerate(chunk.split(b"\n"), first_line)
+    numbered = [(number, line) for number, line in lines if line.strip()]
+    messages = [_decode_line(line, number) for number, line in numbered]
+    return messages, [number for number, _ in numbered]
 
 
 def _require_utf8(chunk: bytes, first_line: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -80,28 +81,29 @@ class Pipeline:
         self._in_hand: Future[None] | None = None
         self.stop_signal: int | None = None
 
-    def receive(self, messages: list[Message], first_line: int, size: int) -> None:
+    def receive(self, messages: list[Message], lines: Sequence[int], size: int) -> None:
         """Take messages in their order of arrival.
 
         Args:
-            messages: One per line.
-            first_line: The number of the first one's line.
+            messages: What was read.
+            lines: The numbers of their lines, for messages of ours.
             size: Their size in bytes, for the limit of a batch.
         """
         room = self._limits.rows - self._batch.rows
         opened = self._open
-        for line, message in enumerate(messages, first_line):
+        for line, message in zip(lines, messages, strict=True):
             if type(message) is not Record:
                 self._receive_other(message, line)
                 continue
-            rows = opened.get(message.stream) or self._rows(message.stream, line)
+            rows = opened.get(message.stream)
+            if rows is None or rows.version != message.version:
+                rows = self._rows(message, line)
             if rows is None:
                 room -= self._receive_mapped(message, line)
             else:
                 rows.records.append(message.record)
                 rows.lines.append(line)
                 rows.extracted.append(message.time_extracted)
-                rows.versions.append(message.version)
                 room -= 1
             if room <= 0:
                 self._batch.rows = self._limits.rows - room
@@ -183,7 +185,7 @@ class Pipeline:
         for stream in self._mapper.register(message):
             if self._streams.get(stream.name) != stream:
                 self._streams[stream.name] = stream
-                self._append(Rows(stream))  # so that the table is made, with or without records
+                self._append(Rows(stream, None))  # so that the table is made, with or without records
 
     def _append(self, segment: Rows | Files | Activation) -> None:
         """Close the stream's open rows, so that the order of arrival is the order of effect."""
@@ -203,14 +205,17 @@ class Pipeline:
             )
         return [self._streams[alias] for alias in names]
 
-    def _rows(self, name: str, line: int) -> Rows | None:
-        """Where the stream's records go; None when they have to be mapped one by one."""
-        streams = self._known(name, line)
-        if self._mapper.is_mapped(name):
+    def _rows(self, message: Record, line: int) -> Rows | None:
+        """Where a record goes; None when its stream's records have to be mapped one by one."""
+        streams = self._known(message.stream, line)
+        if self._mapper.is_mapped(message.stream):
             return None
-        rows = Rows(streams[0])
+        return self._open_rows(self._open, streams[0], message.version)
+
+    def _open_rows(self, opened: dict[str, Rows], stream: Stream, version: int | None) -> Rows:
+        rows = Rows(stream, version)
         self._append(rows)
-        self._open[name] = rows
+        opened[stream.name] = rows
         return rows
 
     def _receive_mapped(self, message: Record, line: int) -> int:
@@ -218,13 +223,10 @@ class Pipeline:
         added = 0
         for alias, record in self._mapper.transform(message, line):
             rows = self._open_mapped.get(alias)
-            if rows is None:
-                rows = Rows(self._streams[alias])
-                self._append(rows)
-                self._open_mapped[alias] = rows
+            if rows is None or rows.version != message.version:
+                rows = self._open_rows(self._open_mapped, self._streams[alias], message.version)
             rows.records.append(record)
             rows.lines.append(line)
             rows.extracted.append(message.time_extracted)
-            rows.versions.append(message.version)
             added += 1
         return added

@@ -27,11 +27,13 @@ class Profile:
             DuckDB's words: NULL BOOLEAN BIGINT UBIGINT DOUBLE VARCHAR ARRAY OBJECT. Absent values
             are not counted.
         repeated_keys: Whether some object has a key twice.
+        are_objects: Whether every record is an object.
     """
 
     rows: int
     kinds: Mapping[Path, Counter[str]]
     repeated_keys: bool
+    are_objects: bool = True
 
     def is_object_somewhere(self, path: Path) -> bool:
         """Whether the property's content, in some record, became properties of their own."""
@@ -64,6 +66,8 @@ def profile(workbench: Workbench, relation: str) -> Profile:
     while objects:
         keys, repeats = _keys(workbench, relation, objects)
         repeated |= repeats
+        if objects == [()] and workbench.value("SELECT count(*) > 0 FROM __keys WHERE keys IS NULL"):
+            return Profile(rows, {}, repeated_keys=False, are_objects=False)
         paths = [(*parent, key) for parent, key in keys]
         kinds = _kinds(workbench, relation, paths)
         found |= kinds

@@ -8,7 +8,7 @@ import os
 import select
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from singer_sdk.singerlib.encoding.base import GenericSingerReader
@@ -26,7 +26,7 @@ CHUNK_BYTES = 1 << 20
 POLL_SECONDS = 0.5
 """How often a quiet input lets batches that have come of age be flushed, and a signal be seen."""
 
-Receive = Callable[[list[Message], int, int], None]
+Receive = Callable[[list[Message], Sequence[int], int], None]
 
 
 class Stopped(Exception):  # noqa: N818 (not a failure)
@@ -37,7 +37,7 @@ class LineReader(GenericSingerReader[str]):
     """The SDK's reader interface over chunks of lines instead of single lines.
 
     Args:
-        receive: Takes messages, the number of the first one's line, and their size in bytes.
+        receive: Takes messages, the numbers of their lines, and their size in bytes.
         idle: Called after each chunk, and about every ``POLL_SECONDS`` while the input is quiet;
             raises ``Stopped`` to end reading.
     """
@@ -72,8 +72,8 @@ class LineReader(GenericSingerReader[str]):
         line = 1
         try:
             for chunk in _whole_lines(_blocks(file_input or self.default_input, self._idle)):
-                messages = decode_chunk(chunk, line)
-                self._receive(messages, line, len(chunk))
+                messages, lines = decode_chunk(chunk, line)
+                self._receive(messages, lines, len(chunk))
                 line += chunk.count(b"\n")
                 counts.update(Counter(map(type, messages)))
                 self._idle()

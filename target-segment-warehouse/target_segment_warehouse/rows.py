@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from singer_sdk.exceptions import MissingKeyPropertiesError
 
-from target_segment_warehouse.catalog import Table
+from target_segment_warehouse.activity import Activity
+from target_segment_warehouse.catalog import OVERFLOW, Table
 from target_segment_warehouse.cells import CELLS, Cell, stamp, take_apart
-from target_segment_warehouse.layout import Column, Layout, lay_out
+from target_segment_warehouse.discards import Discard
+from target_segment_warehouse.layout import Column, Layout, Planner
 from target_segment_warehouse.naming import Path, column_name
 from target_segment_warehouse.profile import Profile
+from target_segment_warehouse.reports import Entry
 from target_segment_warehouse.sqltext import literal, quote
+from target_segment_warehouse.staging import Place, Staged
 from target_segment_warehouse.streams import Collection, Stream
 from target_segment_warehouse.types import Type
 from target_segment_warehouse.warehouses.base import Assignment, Warehouse
@@ -22,76 +25,251 @@ from target_segment_warehouse.workbench import Workbench
 _TYPED = "__typed"
 _ROWS = "__rows"
 _RECEIVED_AT = ("received_at",)
+_DELETED_AT = ("_sdc_deleted_at",)
 _ID = ("id",)
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """What became of some records.
+class Stamps:
+    """The times and numbers that rows are marked with.
 
     Attributes:
-        received: How many there were.
-        inserted: Rows that are new.
-        updated: Rows that were there and were updated.
-        layout: The columns, and what was changed in the table.
+        now: ISO 8601; ``uuid_ts``, and ``received_at`` where nothing better is known. Rises from
+            segment to segment.
+        run_started: Milliseconds since 1970.
+        version: The version of the records, if they have one.
     """
 
-    received: int
-    inserted: int
-    updated: int
-    layout: Layout
+    now: str
+    run_started: int
+    version: int | None
 
 
-def load_rows(
-    warehouse: Warehouse, stream: Stream, table: Table, relation: str, found: Profile, now: datetime
-) -> Loaded:
-    """Load the records of a relation of the workbench.
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user's settings say on rows.
+
+    Attributes:
+        metadata: Whether rows get the SDK's ``_sdc_*`` columns.
+        hard_delete: Whether rows marked as deleted are deleted.
+        max_columns: The most columns of a table.
+    """
+
+    metadata: bool
+    hard_delete: bool
+    max_columns: int
+
+
+class RowLoader:
+    """Loads the records of one stream, staged on the workbench.
 
     Args:
         warehouse: Inside a transaction.
-        stream: What they are records of.
-        table: The stream's table.
-        relation: Columns ``line``, ``record``, ``extracted``, ``version``.
-        found: The relation's profile.
-        now: The time of the flush: ``uuid_ts``, and ``received_at`` where nothing better is known.
-
-    Raises:
-        MissingKeyPropertiesError: If a record has no value for a key property.
+        activity: Told of new events.
+        options: The user's settings.
     """
-    paths = _paths(stream, table, found)
-    cells = take_apart(
-        warehouse.workbench, relation, found, paths, ["line", "extracted", "version"]
-    )
-    _require_keys(warehouse.workbench, stream, cells)
-    properties = {path: cell for path, cell in cells.items() if not _is_meta(path, stream, table, found)}
-    received_at = cells.get(_RECEIVED_AT)
-    if received_at is not None and _are_stamps(warehouse.workbench, received_at):
-        properties.pop(_RECEIVED_AT, None)
-    layout = lay_out(warehouse, table, found, properties, stream.columns)
-    _type_rows(warehouse.workbench, stream, cells, layout.columns, now)
-    flags = _one_row_per_id(warehouse.workbench, stream, layout.columns)
-    return _merge(warehouse, table, layout, flags, found.rows)
+
+    def __init__(self, warehouse: Warehouse, activity: Activity, options: Options) -> None:
+        self._warehouse = warehouse
+        self._workbench = warehouse.workbench
+        self._activity = activity
+        self._options = options
+        self.discards: list[Discard] = []
+
+    def load(self, stream: Stream, table: Table, staged: Staged, stamps: Stamps) -> Entry:
+        """Load staged records.
+
+        Args:
+            stream: What they are records of.
+            table: The stream's table.
+            staged: The records.
+            stamps: What their rows are marked with.
+
+        Returns:
+            What became of them.
+
+        Raises:
+            MissingKeyPropertiesError: If a record has no value for a key property.
+        """
+        found = staged.profile
+        keep = ["line", "extracted"]
+        cells = take_apart(
+            self._workbench, staged.relation, found, _paths(stream, table, found), keep
+        )
+        _require_keys(self._workbench, stream, cells, staged.place)
+        computed = self._computed(stream, table, cells, found, stamps)
+        layout = self._lay_out(stream, table, cells, found, computed)
+        _type_rows(self._workbench, stream, cells, layout, stamps)
+        self._discard(staged, table, layout)
+        assignments = _one_row_per_id(self._workbench, stream, layout)
+        inserted, updated = self._merge(table, assignments)
+        deleted = self._delete(table, computed) if updated + inserted else 0
+        return Entry(
+            table.collection,
+            received=found.rows,
+            inserted=inserted,
+            updated=updated,
+            deleted=deleted,
+            new_columns=tuple(layout.added),
+            widened=tuple(layout.widened),
+            discarded=sum(map(len, staged.replaced.values())),
+            notices=tuple(layout.notices),
+            is_new=table.is_new,
+        )
+
+    def _computed(
+        self,
+        stream: Stream,
+        table: Table,
+        cells: Mapping[Path, Cell],
+        found: Profile,
+        stamps: Stamps,
+    ) -> dict[str, tuple[Type, str]]:
+        """Columns that do not come from a property: type, and SQL over ``__cells``."""
+        flush = f"TIMESTAMPTZ {literal(stamps.now)}"
+        columns: dict[str, tuple[Type, str]] = {}
+        if self._options.metadata:
+            version = "NULL" if stamps.version is None else str(stamps.version)
+            columns = {
+                "_sdc_extracted_at": (Type.TIMESTAMP, stamp("extracted")),
+                "_sdc_received_at": (Type.TIMESTAMP, flush),
+                "_sdc_batched_at": (Type.TIMESTAMP, flush),
+                "_sdc_sequence": (Type.INTEGER, f"epoch_ms({flush})"),
+                "_sdc_table_version": (Type.INTEGER, f"CAST({version} AS BIGINT)"),
+                "_sdc_sync_started_at": (Type.INTEGER, f"CAST({stamps.run_started} AS BIGINT)"),
+            }
+        marked = cells.get(_DELETED_AT)
+        if marked is not None and not _are_stamps(self._workbench, marked):
+            return columns
+        known = _DELETED_AT[0] in table.columns
+        if self._options.metadata or _DELETED_AT in found.kinds or known:
+            # A record that says nothing of it is there again.
+            text = stamp(marked.text) if marked is not None else "CAST(NULL AS TIMESTAMPTZ)"
+            columns[_DELETED_AT[0]] = (Type.TIMESTAMP, text)
+        return columns
+
+    def _lay_out(
+        self,
+        stream: Stream,
+        table: Table,
+        cells: Mapping[Path, Cell],
+        found: Profile,
+        computed: Mapping[str, tuple[Type, str]],
+    ) -> Layout:
+        properties = dict(cells)
+        for path in cells:
+            if _is_the_id(path, stream, table, found) or path[0] in computed:
+                del properties[path]
+        received_at = cells[_RECEIVED_AT]
+        if _are_stamps(self._workbench, received_at):
+            del properties[_RECEIVED_AT]
+        planner = Planner(
+            self._warehouse,
+            table,
+            found,
+            properties,
+            stream.columns,
+            min(self._options.max_columns, self._warehouse.dialect.max_columns),
+        )
+        layout = planner.plan()
+        always = Cell("NULL", None, "true", always=True, nulls=True)
+        missing = {name: type_ for name, (type_, _) in computed.items() if name not in table.columns}
+        if missing:
+            self._warehouse.add_columns(table.name, missing)
+            table.columns |= missing
+            layout.added |= missing
+        layout.columns += [Column(name, t, sql, always) for name, (t, sql) in computed.items()]
+        return layout
+
+    def _discard(self, staged: Staged, table: Table, layout: Layout) -> None:
+        """Note the values of which only a replacement is loaded."""
+        if not staged.replaced:
+            return
+        lines = ", ".join(map(str, staged.replaced))
+        ids = dict(
+            self._workbench.query(f"SELECT __line, id FROM {_TYPED} WHERE __line IN ({lines})")  # noqa: S608
+        )
+        for line, values in staged.replaced.items():
+            for replaced in values:
+                path = replaced.path
+                while path and path not in layout.names:
+                    path = path[:-1]
+                column = layout.names[path] if path else "id"
+                self.discards.append(
+                    Discard(table.name, str(ids[line]), column, replaced.value, replaced.reason)
+                )
+
+    def _merge(self, table: Table, assignments: Sequence[Assignment]) -> tuple[int, int]:
+        """Insert what is new; update objects that are there, leave events that are.
+
+        Returns:
+            How many rows were inserted, and how many updated.
+        """
+        names = ["id", *(assignment.column for assignment in assignments)]
+        columns = ", ".join(map(quote, names))
+        rows = self._count(_ROWS)
+        existing = 0
+        if rows and not self._warehouse.is_empty(table.name):
+            self._warehouse.find_existing(table.name, _ROWS)
+            existing = self._count("__existing")
+        if existing < rows:
+            new = f"{_ROWS} ANTI JOIN __existing USING (id)" if existing else _ROWS
+            if table.collection is Collection.EVENT:
+                self._activity.add(table, names, new)
+            self._warehouse.insert(table.name, names, f"SELECT {columns} FROM {new}")  # noqa: S608
+        if not existing or table.collection is Collection.EVENT:
+            return rows - existing, 0
+        flags = [quote(a.flag) for a in assignments if a.flag is not None]
+        self._warehouse.update(
+            table.name,
+            assignments,
+            f"SELECT {', '.join([columns, *flags])} "  # noqa: S608
+            f"FROM {_ROWS} SEMI JOIN __existing USING (id)",
+        )
+        return rows - existing, existing
+
+    def _delete(self, table: Table, computed: Mapping[str, tuple[Type, str]]) -> int:
+        """Delete objects that the tap marks as deleted, if that is wished for."""
+        column = _DELETED_AT[0]
+        if (
+            not self._options.hard_delete
+            or column not in computed
+            or table.collection is Collection.EVENT
+        ):
+            return 0
+        select = f"SELECT id FROM {_ROWS} WHERE {column} IS NOT NULL"  # noqa: S608
+        count = self._count(f"({select})")
+        if count:
+            self._warehouse.delete(table.name, select)
+        return count
+
+    def _count(self, relation: str) -> int:
+        return int(self._workbench.value(f"SELECT count(*) FROM {relation}"))  # noqa: S608
 
 
 def _paths(stream: Stream, table: Table, found: Profile) -> list[Path]:
-    """Properties of the batch, declared ones, keys, and columns that the records clear."""
+    """Properties of the batch, declared ones, keys, and those of objects that are now replaced."""
     paths = dict.fromkeys(found.leaves())
     paths |= dict.fromkeys(stream.columns)
     paths |= dict.fromkeys((key,) for key in stream.key)
     paths |= dict.fromkeys([_RECEIVED_AT])
+    if table.collection is Collection.OBJECT:
+        for path in table.columns_of:
+            prefixes = (path[:length] for length in range(1, len(path)))
+            if path in found.kinds or any(set(found.kinds.get(p, ())) - {"OBJECT"} for p in prefixes):
+                paths[path] = None
     return list(paths)
 
 
-def _is_meta(path: Path, stream: Stream, table: Table, found: Profile) -> bool:
-    """Whether a property is in the row's ``id`` already, as what it is."""
-    if path == _ID and stream.key == ("id",):
-        declared = stream.columns.get(_ID)
-        return (
-            column_name(_ID) not in table.columns
-            and found.value_kinds(_ID) <= {"VARCHAR"}
-            and declared in {None, Type.TEXT}
-        )
-    return False
+def _is_the_id(path: Path, stream: Stream, table: Table, found: Profile) -> bool:
+    """Whether a property is all in the row's ``id``, and needs no ``_id`` beside it."""
+    return (
+        path == _ID
+        and stream.key == ("id",)
+        and column_name(_ID) not in table.columns
+        and found.value_kinds(_ID) <= {"VARCHAR"}
+        and stream.columns.get(_ID) in {None, Type.TEXT}
+    )
 
 
 def _are_stamps(workbench: Workbench, cell: Cell) -> bool:
@@ -101,7 +279,7 @@ def _are_stamps(workbench: Workbench, cell: Cell) -> bool:
 
 
 def _require_keys(
-    workbench: Workbench, stream: Stream, cells: dict[Path, Cell]
+    workbench: Workbench, stream: Stream, cells: Mapping[Path, Cell], place: Place
 ) -> None:
     for key in stream.key:
         line = workbench.value(
@@ -109,12 +287,12 @@ def _require_keys(
         )
         if line is not None:
             raise MissingKeyPropertiesError(
-                f"A record of stream '{stream.name}' has no value for its key property '{key}' "
-                f"(line {line} of the input). Nothing of this flush was loaded."
+                f"The record of stream '{stream.name}' on {place.of(line)} has no value for "
+                f"the key property '{key}'. Nothing of this flush was loaded."
             )
 
 
-def _id(stream: Stream, cells: dict[Path, Cell]) -> str:
+def _id(stream: Stream, cells: Mapping[Path, Cell]) -> str:
     """SQL for the row's id: the key's text; several joined so that no two keys look alike."""
     if not stream.key:
         return "CAST(uuidv7() AS VARCHAR)"
@@ -128,12 +306,12 @@ def _id(stream: Stream, cells: dict[Path, Cell]) -> str:
 def _type_rows(
     workbench: Workbench,
     stream: Stream,
-    cells: dict[Path, Cell],
-    columns: Sequence[Column],
-    now: datetime,
+    cells: Mapping[Path, Cell],
+    layout: Layout,
+    stamps: Stamps,
 ) -> None:
     """Make ``__typed``: one row per record, columns as the table has them, ``__line`` for order."""
-    flush = f"TIMESTAMPTZ {literal(now.isoformat())}"
+    flush = f"TIMESTAMPTZ {literal(stamps.now)}"
     received = stamp(cells[_RECEIVED_AT].text)
     selected = [
         "line AS __line",
@@ -141,24 +319,37 @@ def _type_rows(
         f"coalesce({received}, {stamp('extracted')}, {flush}) AS received_at",
         f"{flush} AS uuid_ts",
     ]
-    for number, column in enumerate(columns):
+    for number, column in enumerate(layout.columns):
         selected.append(f"{column.value} AS {quote(column.name)}")
         if _needs_flag(stream, column):
             selected.append(f"{column.cell.present} AS __p{number}")
+    if layout.overflow:
+        selected.append(f"{_overflowing(layout.overflow)} AS {OVERFLOW}")
     workbench.execute(
         f"CREATE OR REPLACE TEMP TABLE {_TYPED} AS SELECT {', '.join(selected)} FROM {CELLS}"  # noqa: S608
     )
 
 
+def _overflowing(columns: Sequence[Column]) -> str:
+    """SQL for one JSON object of the properties that a record has of these; NULL for none."""
+    members = []
+    for column in columns:
+        key = f"to_json({literal(column.name)}) || ':' || "
+        if column.cell.nulls and not column.cell.always:
+            members.append(
+                f"CASE WHEN {column.cell.present} THEN {key} coalesce({column.value}, 'null') END"
+            )
+        else:
+            members.append(f"{key}{column.value}")
+    listed = f"list_filter([{', '.join(members)}]::VARCHAR[], lambda m: m IS NOT NULL)"
+    return f"CASE WHEN len({listed}) > 0 THEN '{{' || array_to_string({listed}, ',') || '}}' END"
+
+
 def _needs_flag(stream: Stream, column: Column) -> bool:
-    return (
-        stream.collection is Collection.OBJECT and column.cell.nulls and not column.cell.always
-    )
+    return stream.collection is Collection.OBJECT and column.cell.nulls and not column.cell.always
 
 
-def _one_row_per_id(
-    workbench: Workbench, stream: Stream, columns: Sequence[Column]
-) -> list[Assignment]:
+def _one_row_per_id(workbench: Workbench, stream: Stream, layout: Layout) -> list[Assignment]:
     """Make ``__rows``, of ``__typed``, with each id once.
 
     Of an event the first record counts; of an object the last value of each property that its
@@ -169,7 +360,7 @@ def _one_row_per_id(
     """
     assignments = [Assignment("received_at", always=True), Assignment("uuid_ts", always=True)]
     merged = ["id", "arg_max(received_at, __line) AS received_at", "max(uuid_ts) AS uuid_ts"]
-    for number, column in enumerate(columns):
+    for number, column in enumerate(layout.columns):
         name, flag = quote(column.name), f"__p{number}"
         if column.cell.always:
             assignments.append(Assignment(column.name, always=True))
@@ -181,6 +372,13 @@ def _one_row_per_id(
         else:
             assignments.append(Assignment(column.name))
             merged.append(f"arg_max({name}, __line) AS {name}")
+    if layout.overflow:
+        assignments.append(Assignment(OVERFLOW, merge_json=True))
+        # Properties in order of arrival; of a repeated one the last stays.
+        texts = f"list({OVERFLOW} ORDER BY __line) FILTER (WHERE {OVERFLOW} IS NOT NULL)"
+        merged.append(
+            f"list_reduce({texts}, lambda a, b: json_merge_patch(a, b)::VARCHAR) AS {OVERFLOW}"
+        )
     if workbench.value(f"SELECT count(*) = count(DISTINCT id) FROM {_TYPED}"):  # noqa: S608
         select = f"SELECT * FROM {_TYPED}"  # noqa: S608
     elif stream.collection is Collection.EVENT:
@@ -193,38 +391,3 @@ def _one_row_per_id(
             SELECT {", ".join(merged)} FROM {_TYPED} WHERE id IN ({repeated}) GROUP BY id"""  # noqa: S608
     workbench.execute(f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS {select}")
     return assignments
-
-
-def _merge(
-    warehouse: Warehouse,
-    table: Table,
-    layout: Layout,
-    assignments: Sequence[Assignment],
-    received: int,
-) -> Loaded:
-    """Insert what is new; update objects that are there, leave events that are."""
-    names = ["id", *(assignment.column for assignment in assignments)]
-    columns = ", ".join(map(quote, names))
-    rows = _count(warehouse, _ROWS)
-    existing = 0
-    if rows and not warehouse.is_empty(table.name):
-        warehouse.find_existing(table.name, _ROWS)
-        existing = _count(warehouse, "__existing")
-    select = f"SELECT {columns} FROM {_ROWS}"  # noqa: S608
-    if existing < rows:
-        anti = " ANTI JOIN __existing USING (id)" if existing else ""
-        warehouse.insert(table.name, names, select + anti)
-    if existing and table.collection is Collection.OBJECT:
-        flags = [quote(a.flag) for a in assignments if a.flag is not None]
-        warehouse.update(
-            table.name,
-            assignments,
-            f"SELECT {', '.join([columns, *flags])} "  # noqa: S608
-            f"FROM {_ROWS} SEMI JOIN __existing USING (id)",
-        )
-        return Loaded(received, rows - existing, existing, layout)
-    return Loaded(received, rows - existing, 0, layout)
-
-
-def _count(warehouse: Warehouse, relation: str) -> int:
-    return int(warehouse.workbench.value(f"SELECT count(*) FROM {relation}"))  # noqa: S608

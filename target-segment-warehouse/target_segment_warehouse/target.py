@@ -16,11 +16,12 @@ from singer_sdk.helpers.capabilities import (
     TargetCapabilities,
 )
 
-from target_segment_warehouse.loader import BatchLoader
+from target_segment_warehouse.loader import BatchLoader, Settings
 from target_segment_warehouse.maps import RecordMapper
 from target_segment_warehouse.naming import schema_name
 from target_segment_warehouse.pipeline import Limits, Pipeline
 from target_segment_warehouse.reader import LineReader
+from target_segment_warehouse.rows import Options
 from target_segment_warehouse.state import Watermark
 from target_segment_warehouse.streams import Stream, stream_from_schema
 from target_segment_warehouse.warehouses import open_warehouse
@@ -37,6 +38,7 @@ class TargetSegmentWarehouse(Target):
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.FLATTENING,
         PluginCapabilities.ACTIVATE_VERSION,
+        PluginCapabilities.BATCH,
         PluginCapabilities.STRUCTURED_LOGGING,
         TargetCapabilities.TARGET_SCHEMA,
         TargetCapabilities.HARD_DELETE,
@@ -87,6 +89,21 @@ class TargetSegmentWarehouse(Target):
             description="How the union of all event collections is kept.",
         ),
         th.Property(
+            "segment_aliases",
+            th.BooleanType,
+            default=False,
+            title="Segment's aliases",
+            description="Also keep a view 'spamreport' of spam_report, as Segment's own tables "
+            "are called.",
+        ),
+        th.Property(
+            "max_columns",
+            th.IntegerType(minimum=10),
+            title="Columns of a table",
+            description="The most columns that a table is given; further properties share the "
+            "JSON column _overflow. Default: what the engine can hold.",
+        ),
+        th.Property(
             "max_batch_rows",
             th.IntegerType(minimum=1),
             default=100_000,
@@ -116,6 +133,21 @@ class TargetSegmentWarehouse(Target):
             description="How long to wait for a DuckDB file that another process has open.",
         ),
         th.Property(
+            "hard_delete",
+            th.BooleanType,
+            default=False,
+            title="Hard delete",
+            description="Delete objects that the tap marks as deleted (_sdc_deleted_at) or that "
+            "an ACTIVATE_VERSION message makes obsolete, instead of marking them.",
+        ),
+        th.Property(
+            "add_record_metadata",
+            th.BooleanType,
+            default=False,
+            title="Add record metadata",
+            description="Give every table the SDK's _sdc_* columns.",
+        ),
+        th.Property(
             "validate_records",
             th.BooleanType,
             default=False,
@@ -128,7 +160,7 @@ class TargetSegmentWarehouse(Target):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs, setup_mapper=False)
         watermark = Watermark(_write_state)
-        loader = BatchLoader(self._open_warehouse, self.config["activity"])
+        loader = BatchLoader(self._open_warehouse, self._loader_settings())
         mapper = RecordMapper(self.config, self._make_stream, self.logger)
         limits = Limits(
             rows=self.config.get("batch_size_rows") or self.config["max_batch_rows"],
@@ -152,6 +184,20 @@ class TargetSegmentWarehouse(Target):
                 signal.Signals(signum).name,
             )
             self._pipeline.stop_signal = signum
+
+    def _loader_settings(self) -> Settings:
+        config = self.config
+        return Settings(
+            options=Options(
+                metadata=bool(config.get("add_record_metadata")),
+                hard_delete=bool(config.get("hard_delete")),
+                max_columns=config.get("max_columns") or sys.maxsize,
+            ),
+            activity=config["activity"],
+            aliases=config["segment_aliases"],
+            activate=config["process_activate_version_messages"],
+            overwrite=config.get("load_method") == "overwrite",
+        )
 
     def _make_stream(self, name: str, schema: Any, key_properties: list[str] | None) -> Stream:
         return stream_from_schema(

@@ -7,6 +7,17 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from target_segment_warehouse.types import Type
+
+PHYSICAL = {
+    Type.TEXT: "VARCHAR",
+    Type.INTEGER: "BIGINT",
+    Type.FLOAT: "DOUBLE",
+    Type.BOOLEAN: "BOOLEAN",
+    Type.TIMESTAMP: "TIMESTAMPTZ",
+}
+"""Types on the workbench."""
+
 MEMORY_LIMIT = "256MB"
 # Rows that a reader hands over at a time.
 READER_ROWS = 10_000

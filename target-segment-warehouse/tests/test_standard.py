@@ -7,13 +7,8 @@ from typing import Any
 
 import pytest
 from singer_sdk.testing import SuiteConfig, get_target_test_class
-from singer_sdk.testing.suites import SingerTestSuite
-from singer_sdk.testing.target_tests import TargetMultipleStateMessages
 
 from target_segment_warehouse.target import TargetSegmentWarehouse
-
-# The SDK keeps this one out of its own suite, since its own targets do not pass it.
-STATES = SingerTestSuite(kind="target", tests=[TargetMultipleStateMessages])
 
 
 class _Standard:
@@ -31,7 +26,6 @@ def _suite() -> type:
     return get_target_test_class(
         target_class=TargetSegmentWarehouse,
         config={},
-        custom_suites=[STATES],
         suite_config=SuiteConfig(),
     )
 

@@ -7,10 +7,11 @@ from there by its bulk path.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from target_segment_warehouse.sqltext import quote
+from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import Type
 from target_segment_warehouse.workbench import Workbench
 
@@ -29,6 +30,7 @@ class Dialect:
         max_name_bytes: The longest identifier.
         max_columns: The most columns that a table is given; further properties share one.
         keeps_nul: Whether text can hold NUL characters.
+        wider: Physical types of other loaders that are made ours: all their values fit.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Dialect:
     max_name_bytes: int
     max_columns: int
     keeps_nul: bool
+    wider: Mapping[str, Type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +50,26 @@ class Assignment:
         flag: Name of a boolean column of the rows that says whether the record carries the
             property; None if a null in the rows means that it does not.
         always: Whether every record carries it; then neither matters.
+        merge_json: Whether it is a JSON object, whose members replace those of the table.
     """
 
     column: str
     flag: str | None = None
     always: bool = False
+    merge_json: bool = False
 
-    def expression(self) -> str:
-        """The new value, of a row ``n`` and the table's row ``t``."""
+    def expression(self, merge: Callable[[str, str], str]) -> str:
+        """The new value, of a row ``n`` and the table's row ``t``.
+
+        Args:
+            merge: Gives the SQL that merges two JSON objects.
+        """
         name = quote(self.column)
+        if self.merge_json:
+            return (
+                f"CASE WHEN n.{name} IS NULL THEN t.{name} WHEN t.{name} IS NULL THEN n.{name} "
+                f"ELSE {merge(f't.{name}', f'n.{name}')} END"
+            )
         if self.always:
             return f"n.{name}"
         if self.flag is None:
@@ -69,6 +83,10 @@ class Warehouse(abc.ABC):
     Args:
         workbench: The in-memory DuckDB in which rows are prepared.
         schema: Where everything is put.
+
+    Attributes:
+        own_views: Views of ours that are there: an engine may drop them on the way and take them
+            out, and they are made again.
     """
 
     dialect: Dialect
@@ -76,6 +94,7 @@ class Warehouse(abc.ABC):
     def __init__(self, workbench: Workbench, schema: str) -> None:
         self.workbench = workbench
         self.schema = schema
+        self.own_views: set[str] = set()
 
     @abc.abstractmethod
     def begin(self) -> None:
@@ -112,8 +131,8 @@ class Warehouse(abc.ABC):
         """The schema's tables: for each its columns, in order, with their physical types."""
 
     @abc.abstractmethod
-    def views(self) -> dict[str, list[str]]:
-        """The schema's views, and all else whose name no table can take, with their columns."""
+    def views(self) -> dict[str, dict[str, str]]:
+        """The same of its views, and of all else whose name no table can take."""
 
     @abc.abstractmethod
     def logical(self, physical: str) -> Type | None:
@@ -138,6 +157,10 @@ class Warehouse(abc.ABC):
         """SQL for a timestamp as ISO 8601 text in UTC."""
 
     @abc.abstractmethod
+    def merge_json(self, old: str, new: str) -> str:
+        """SQL for a JSON object in text with the members of another put in."""
+
+    @abc.abstractmethod
     def find_existing(self, table: str, rows: str) -> None:
         """Put those ids of the workbench's ``rows`` that the table has into ``__existing(id)``.
 
@@ -149,12 +172,37 @@ class Warehouse(abc.ABC):
         """Append what a query on the workbench returns; its columns are named as the table's."""
 
     @abc.abstractmethod
+    def staged(self, select: str) -> contextlib.AbstractContextManager[str]:
+        """What a query on the workbench returns, as a relation for the warehouse's own SQL."""
+
     def update(self, table: str, assignments: Sequence[Assignment], select: str) -> None:
         """Set columns of the rows whose ``id`` a query on the workbench returns, one row each."""
+        sets = ", ".join(f"{quote(a.column)} = {a.expression(self.merge_json)}" for a in assignments)
+        with self.staged(select) as rows:
+            self.execute(
+                f"UPDATE {self.name(table)} AS t SET {sets} FROM {rows} AS n WHERE t.id = n.id"  # noqa: S608
+            )
+
+    def delete(self, table: str, select: str) -> None:
+        """Delete the rows whose ``id`` a query on the workbench returns."""
+        with self.staged(select) as rows:
+            self.execute(f"DELETE FROM {self.name(table)} AS t USING {rows} AS n WHERE t.id = n.id")  # noqa: S608
 
     @abc.abstractmethod
-    def replace_view(self, name: str, select: str, columns: Sequence[str]) -> None:
-        """Create a view, or change it in a way that views of the user's on top of it survive."""
+    def replace_view(self, name: str, select: str) -> bool:
+        """Create a view, or change it; False if that would break views of the user's on it."""
+
+    @abc.abstractmethod
+    def drop(self, relation: str) -> bool:
+        """Drop ``TABLE name`` or ``VIEW name``; False if something of the user's depends on it."""
+
+    @abc.abstractmethod
+    def comment_of(self, name: str) -> str | None:
+        """The comment on a table or view."""
+
+    def comment(self, kind: str, name: str, text: str) -> None:
+        """Put a comment on a ``TABLE`` or ``VIEW``."""
+        self.execute(f"COMMENT ON {kind} {self.name(name)} IS {literal(text)}")
 
     def name(self, relation: str) -> str:
         """A table or view with its schema, quoted."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import duckdb
 
+from target_segment_warehouse.cells import stamp_text
 from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import Type
-from target_segment_warehouse.warehouses.base import Assignment, Dialect, Warehouse, WarehouseError
-from target_segment_warehouse.workbench import Workbench
+from target_segment_warehouse.warehouses.base import Dialect, Warehouse, WarehouseError
+from target_segment_warehouse.workbench import PHYSICAL, Workbench
 
 logger = logging.getLogger(__name__)
 
@@ -43,16 +45,17 @@ class DuckDB(Warehouse):
 
     dialect = Dialect(
         name="DuckDB",
-        types={
-            Type.TEXT: "VARCHAR",
-            Type.INTEGER: "BIGINT",
-            Type.FLOAT: "DOUBLE",
-            Type.BOOLEAN: "BOOLEAN",
-            Type.TIMESTAMP: "TIMESTAMPTZ",
-        },
+        types=PHYSICAL,
         max_name_bytes=255,
         max_columns=10_000,
         keeps_nul=True,
+        wider={
+            "TINYINT": Type.INTEGER,
+            "SMALLINT": Type.INTEGER,
+            "INTEGER": Type.INTEGER,
+            "UINTEGER": Type.INTEGER,
+            "FLOAT": Type.FLOAT,
+        },
     )
 
     def __init__(
@@ -135,9 +138,8 @@ class DuckDB(Warehouse):
     def tables(self) -> dict[str, dict[str, str]]:
         return self._columns("duckdb_tables", "table_name")
 
-    def views(self) -> dict[str, list[str]]:
-        found = self._columns("duckdb_views", "view_name")
-        return {name: list(columns) for name, columns in found.items()}
+    def views(self) -> dict[str, dict[str, str]]:
+        return self._columns("duckdb_views", "view_name")
 
     def _columns(self, relations: str, name: str) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
@@ -168,10 +170,10 @@ class DuckDB(Warehouse):
         return True
 
     def stamp_text(self, expression: str) -> str:
-        return (
-            f"replace(strftime({expression} AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ'), "
-            "'.000000Z', 'Z')"
-        )
+        return stamp_text(expression)
+
+    def merge_json(self, old: str, new: str) -> str:
+        return f"CAST(json_merge_patch({old}, {new}) AS VARCHAR)"
 
     def find_existing(self, table: str, rows: str) -> None:
         self.execute(
@@ -183,11 +185,25 @@ class DuckDB(Warehouse):
         names = ", ".join(map(quote, columns))
         self.execute(f"INSERT INTO {self.name(table)} ({names}) {select}")
 
-    def update(self, table: str, assignments: Sequence[Assignment], select: str) -> None:
-        sets = ", ".join(f"{quote(a.column)} = {a.expression()}" for a in assignments)
-        self.execute(
-            f"UPDATE {self.name(table)} AS t SET {sets} FROM ({select}) AS n WHERE t.id = n.id"  # noqa: S608
-        )
+    @contextlib.contextmanager
+    def staged(self, select: str) -> Iterator[str]:
+        yield f"({select})"
 
-    def replace_view(self, name: str, select: str, columns: Sequence[str]) -> None:
+    def replace_view(self, name: str, select: str) -> bool:
         self.execute(f"CREATE OR REPLACE VIEW {self.name(name)} AS {select}")
+        return True
+
+    def drop(self, relation: str) -> bool:
+        self.execute(f"DROP {relation}")
+        return True
+
+    def comment_of(self, name: str) -> str | None:
+        found = self.query(
+            f"""SELECT comment FROM (
+                SELECT database_name, schema_name, view_name AS name, comment FROM duckdb_views()
+                UNION ALL
+                SELECT database_name, schema_name, table_name, comment FROM duckdb_tables()
+            ) WHERE database_name = '{_CATALOG}' AND schema_name = {literal(self.schema)}
+              AND name = {literal(name)}"""  # noqa: S608
+        )
+        return found[0][0] if found else None

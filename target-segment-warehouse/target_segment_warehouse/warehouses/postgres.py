@@ -11,7 +11,7 @@ import adbc_driver_postgresql.dbapi
 
 from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import Type
-from target_segment_warehouse.warehouses.base import Assignment, Dialect, Warehouse, WarehouseError
+from target_segment_warehouse.warehouses.base import Dialect, Warehouse, WarehouseError
 from target_segment_warehouse.workbench import Workbench
 
 _LOGICAL = {
@@ -21,11 +21,10 @@ _LOGICAL = {
     "boolean": Type.BOOLEAN,
     "timestamp with time zone": Type.TIMESTAMP,
 }
-_IDS = "__segment_ids"
-_UPDATES = "__segment_updates"
-# feature_not_supported, which ALTER TYPE raises for a view's or rule's column, and
-# dependent_objects_still_exist, which DROP does.
-_DEPENDED_UPON = {"0A000", "2BP01"}
+_STAGED = "__segment_staged"
+# What Postgres answers when something depends on what is to be changed: ALTER TYPE on a view's
+# column, DROP, and CREATE OR REPLACE VIEW with columns that differ from the ones that are there.
+_DEPENDED_UPON = {"0A000", "2BP01", "42P16"}
 
 
 class Postgres(Warehouse):
@@ -53,6 +52,7 @@ class Postgres(Warehouse):
         max_name_bytes=63,
         max_columns=1600,
         keeps_nul=False,
+        wider={"smallint": Type.INTEGER, "integer": Type.INTEGER, "real": Type.FLOAT},
     )
 
     def __init__(self, workbench: Workbench, schema: str, url: str) -> None:
@@ -109,9 +109,8 @@ class Postgres(Warehouse):
     def tables(self) -> dict[str, dict[str, str]]:
         return self._columns("c.relkind IN ('r', 'p')")
 
-    def views(self) -> dict[str, list[str]]:
-        found = self._columns("c.relkind NOT IN ('r', 'p')")
-        return {name: list(columns) for name, columns in found.items()}
+    def views(self) -> dict[str, dict[str, str]]:
+        return self._columns("c.relkind NOT IN ('r', 'p')")
 
     def _columns(self, which: str) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
@@ -138,10 +137,16 @@ class Postgres(Warehouse):
         self.execute(f"ALTER TABLE {self.name(table)} {', '.join(self.add_clauses(columns))}")
 
     def change_type(self, table: str, column: str, old: Type | None, new: Type) -> bool:
-        return self._attempt(
+        # Our own views depend on every column; they are made again before the commit.
+        views = [f"DROP VIEW {self.name(view)}" for view in sorted(self.own_views)]
+        done = self._attempt(
+            *views,
             f"ALTER TABLE {self.name(table)} ALTER COLUMN {quote(column)} "
-            f"TYPE {self.physical(new)} USING {self.widening(column, old, new)}"
+            f"TYPE {self.physical(new)} USING {self.widening(column, old, new)}",
         )
+        if done:
+            self.own_views.clear()
+        return done
 
     def _attempt(self, *statements: str) -> bool:
         """Run statements all or none; False if something of the user's depends on what they do."""
@@ -164,19 +169,16 @@ class Postgres(Warehouse):
             f"""replace(to_char({utc}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
         )
 
+    def merge_json(self, old: str, new: str) -> str:
+        return f"CAST(CAST({old} AS jsonb) || CAST({new} AS jsonb) AS text)"
+
     def find_existing(self, table: str, rows: str) -> None:
-        self._stage(_IDS, f"SELECT id FROM {rows}")  # noqa: S608
-        # One look into the index for each id, however large the table is.
-        self.execute("SET LOCAL enable_hashjoin = off")
-        self.execute("SET LOCAL enable_mergejoin = off")
-        with _readable(), self._open.cursor() as cursor:
-            cursor.execute(
-                f"SELECT id FROM pg_temp.{_IDS} i JOIN {self.name(table)} USING (id)"  # noqa: S608
-            )
-            self.workbench.register("__found", cursor.fetch_arrow_table())
+        with self.staged(f"SELECT id FROM {rows}") as staged:  # noqa: S608
+            with _readable(), self._open.cursor() as cursor:
+                cursor.execute(f"SELECT id FROM {staged} JOIN {self.name(table)} USING (id)")  # noqa: S608
+                self.workbench.register("__found", cursor.fetch_arrow_table())
         self.workbench.execute("CREATE OR REPLACE TEMP TABLE __existing AS FROM __found")
         self.workbench.unregister("__found")
-        self.execute(f"DROP TABLE pg_temp.{_IDS}")
 
     def insert(self, table: str, columns: Sequence[str], select: str) -> None:
         with _readable(), self._open.cursor() as cursor:
@@ -184,22 +186,32 @@ class Postgres(Warehouse):
                 table, self.workbench.reader(select), mode="append", db_schema_name=self.schema
             )
 
-    def update(self, table: str, assignments: Sequence[Assignment], select: str) -> None:
-        self._stage(_UPDATES, select)
-        sets = ", ".join(f"{quote(a.column)} = {a.expression()}" for a in assignments)
-        self.execute(
-            f"UPDATE {self.name(table)} AS t SET {sets} FROM pg_temp.{_UPDATES} AS n "  # noqa: S608
-            "WHERE t.id = n.id"
-        )
-        self.execute(f"DROP TABLE pg_temp.{_UPDATES}")
-
-    def _stage(self, name: str, select: str) -> None:
-        """Copy what a query on the workbench returns into a temporary table."""
+    @contextlib.contextmanager
+    def staged(self, select: str) -> Iterator[str]:
         with _readable(), self._open.cursor() as cursor:
-            cursor.adbc_ingest(name, self.workbench.reader(select), mode="create", temporary=True)
+            cursor.adbc_ingest(_STAGED, self.workbench.reader(select), mode="create", temporary=True)
+        # One look into the index for each row, however large the table is.
+        self.execute("SET LOCAL enable_hashjoin = off")
+        self.execute("SET LOCAL enable_mergejoin = off")
+        yield f"pg_temp.{_STAGED}"
+        self.execute("SET LOCAL enable_hashjoin = on")
+        self.execute("SET LOCAL enable_mergejoin = on")
+        self.execute(f"DROP TABLE pg_temp.{_STAGED}")
 
-    def replace_view(self, name: str, select: str, columns: Sequence[str]) -> None:
-        self.execute(f"CREATE OR REPLACE VIEW {self.name(name)} AS {select}")
+    def replace_view(self, name: str, select: str) -> bool:
+        if self._attempt(f"CREATE OR REPLACE VIEW {self.name(name)} AS {select}"):
+            return True
+        return self._attempt(
+            f"DROP VIEW {self.name(name)}", f"CREATE VIEW {self.name(name)} AS {select}"
+        )
+
+    def drop(self, relation: str) -> bool:
+        return self._attempt(f"DROP {relation}")
+
+    def comment_of(self, name: str) -> str | None:
+        return self.query(
+            f"SELECT obj_description(to_regclass({literal(self.name(name))}), 'pg_class')"
+        )[0][0]  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,126 @@
+"""Puts raw records on the workbench, as JSON that DuckDB reads exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import duckdb
+import pyarrow as pa
+
+from target_segment_warehouse.normalise import LONG_NUMBER, Normaliser, Replaced
+from target_segment_warehouse.profile import Profile, profile
+from target_segment_warehouse.workbench import Workbench
+
+_RAW = "__raw"
+_EXACT = "__exact"
+
+
+class InvalidRecordError(ValueError):
+    """A record that is no JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What to call a line in messages.
+
+    Attributes:
+        text: With ``{}`` for the line's number.
+    """
+
+    text: str
+
+    def of(self, line: int) -> str:
+        """What to call this line."""
+        return self.text.replace("{}", str(line), 1)
+
+
+@dataclass(slots=True)
+class Staged:
+    """Records on the workbench.
+
+    Attributes:
+        relation: Columns ``line``, ``record`` and ``extracted``.
+        profile: Their shape.
+        replaced: By line: values of which only a replacement could be kept.
+        place: What to call a line in messages.
+    """
+
+    relation: str
+    profile: Profile
+    place: Place
+    replaced: dict[int, list[Replaced]] = field(default_factory=dict)
+
+
+def stage(workbench: Workbench, records: pa.Table, keep_nul: bool, place: Place) -> Staged:
+    """Put records on the workbench, where they stay until the next ones come.
+
+    Args:
+        workbench: Where to.
+        records: Columns ``line``, ``record`` (JSON text) and ``extracted``.
+        keep_nul: Whether the warehouse's text can hold NUL characters.
+        place: What to call a line in messages.
+
+    Raises:
+        InvalidRecordError: If a record is no JSON object.
+    """
+    workbench.register(_RAW, records)
+    staged = Staged(_RAW, Profile(0, {}, False), place)
+    exact = _Exact(workbench, staged, keep_nul)
+    exact.rewrite(r"contains(record, '\u0000')")
+    try:
+        staged.profile = profile(workbench, staged.relation)
+    except duckdb.InvalidInputException:
+        # JSON that DuckDB does not read, of which unpaired surrogates are the only kind known.
+        exact.rewrite("true")
+        staged.profile = profile(workbench, staged.relation)
+    if not staged.profile.are_objects:
+        line = workbench.value(
+            f"SELECT min(line) FROM {staged.relation} WHERE json_type(record) <> 'OBJECT'"  # noqa: S608
+        )
+        raise InvalidRecordError(f"The record on {place.of(line)} is not a JSON object.")
+    rewritten = False
+    if staged.profile.repeated_keys:
+        rewritten = exact.rewrite("true")
+    elif any(kinds["DOUBLE"] for kinds in staged.profile.kinds.values()):
+        rewritten = exact.rewrite(f"regexp_matches(record, '{LONG_NUMBER}')")
+    if rewritten:
+        staged.profile = profile(workbench, staged.relation)
+    return staged
+
+
+class _Exact:
+    """Rewrites the records that need it, in Python."""
+
+    def __init__(self, workbench: Workbench, staged: Staged, keep_nul: bool) -> None:
+        self._workbench = workbench
+        self._staged = staged
+        self._keep_nul = keep_nul
+
+    def rewrite(self, condition: str) -> bool:
+        """Rewrite the records for which a condition holds; whether there were any."""
+        source = self._staged.relation
+        rows = self._workbench.query(f"SELECT line, record FROM {source} WHERE {condition}")  # noqa: S608
+        if not rows:
+            return False
+        self._workbench.register("__rewritten", self._normalised(rows))
+        self._workbench.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_EXACT}_new AS "  # noqa: S608
+            "SELECT line, coalesce(n.record, r.record) AS record, extracted "
+            f"FROM {source} AS r LEFT JOIN __rewritten AS n USING (line)"
+        )
+        self._workbench.execute(f"DROP TABLE IF EXISTS {_EXACT}")
+        self._workbench.execute(f"ALTER TABLE {_EXACT}_new RENAME TO {_EXACT}")
+        self._workbench.unregister("__rewritten")
+        self._staged.relation = _EXACT
+        return True
+
+    def _normalised(self, rows: Iterable[tuple[int, str]]) -> pa.Table:
+        lines, records = [], []
+        for line, record in rows:
+            normaliser = Normaliser(self._keep_nul)
+            lines.append(line)
+            records.append(normaliser(record))
+            if normaliser.replaced:
+                self._staged.replaced.setdefault(line, []).extend(normaliser.replaced)
+        return pa.table({"line": lines, "record": records})
