@@ -2,8 +2,8 @@
 
 An export's line is decoded into a compiled struct that holds just the selected properties and
 encoded again: two calls of msgspec per contact, no Python object per property. What does not fit
-the struct's types (or says unset with ``""``) takes the slow way, property by property; both ways
-give the same bytes.
+the struct's types (or says unset with ``""`` or ``[]``) takes the slow way, property by property;
+both ways give the same bytes.
 
 A *body* is the JSON of a record without its braces and without ``received_at``, beginning with the
 value of ``id``: ``"<uuid>","email":"a@example.com",…``.
@@ -11,6 +11,7 @@ value of ``id``: ``"<uuid>","email":"a@example.com",…``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,8 @@ _SCHEMAS: dict[str, JsonSchema] = {
     "number": {"type": ["number", "null"]},
     "date": {"type": ["string", "null"], "format": "date-time"},
 }
+#: What a struct does not take as the name of a member.
+_ODD_NAME = re.compile(r'["\\\x00-\x1f]')
 _OPENING = b'{"contact_id":'
 
 
@@ -85,7 +88,10 @@ class ContactCodec:
         self._names = [name for name in _ORDER if name in chosen]
         self._fields = list(fields)
         self._dates = [n for n, field in enumerate(self._fields) if field.kind == "date"]
-        self._struct, self._custom = _compile(self._names, self._fields)
+        # Structs refuse some names; then every contact takes the slow way.
+        self._compiled = not any(_ODD_NAME.search(field.name) for field in self._fields)
+        self._custom = _custom_struct(self._fields) if self._compiled else None
+        self._struct = _contact_struct(self._names, self._custom)
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(self._struct).decode
         self._decode_any: Callable[[bytes], Any] = msgspec.json.Decoder().decode
         self._encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
@@ -101,18 +107,20 @@ class ContactCodec:
             ExportFailed: A line is no JSON object.
         """
         decode, encode, start = self._decode, self._encode, len(_OPENING)
+        times = [name for name in _TIMES if name in self._names and name != "updated_at"]
         dates = [f"c{n}" for n in self._dates] if "custom_fields" in self._names else []
         found: list[Body] = []
         for line in lines:
             try:
-                if b'""' in line:
+                if b'""' in line or b"[]" in line or not self._compiled:
                     raise msgspec.ValidationError
                 contact = decode(line)
                 changed = contact.updated_at
                 if changed[-1] != "Z" or changed[10] != "T":
                     raise msgspec.ValidationError
-                for name in dates:
-                    value = getattr(contact.custom_fields, name)
+                values = [getattr(contact, name) for name in times]
+                values += [getattr(contact.custom_fields, name) for name in dates]
+                for value in values:
                     if value is not None and (len(value) < 20 or value[-1] != "Z"):
                         raise msgspec.ValidationError
             except (msgspec.DecodeError, TypeError, IndexError):
@@ -159,36 +167,36 @@ class ContactCodec:
         given = raw.get("custom_fields")
         if given is None:  # a CSV row: fields are columns, in upper case there, lower here
             given = {field.name: raw.get(field.name.lower()) for field in self._fields}
-        return self._custom(
-            **{
-                f"c{number}": _custom_value(given.get(field.name), field.kind)
-                for number, field in enumerate(self._fields)
-            }
-        )
+        values = [_custom_value(given.get(field.name), field.kind) for field in self._fields]
+        if self._custom is None:
+            return {field.name: value for field, value in zip(self._fields, values, strict=True)}
+        return self._custom(*values)
 
 
-def _compile(names: Sequence[str], fields: Sequence[CustomField]) -> tuple[Any, Any]:
-    """Struct types whose JSON has exactly the given properties, in order."""
+def _custom_struct(fields: Sequence[CustomField]) -> Any:
+    """A struct type whose JSON has exactly the given custom fields, in order."""
     # The attributes are c0, c1 …: the names of custom fields may be anything.
-    custom = msgspec.defstruct(
+    return msgspec.defstruct(
         "CustomFields",
         [(f"c{n}", _KINDS.get(field.kind, str | None), None) for n, field in enumerate(fields)],
         rename={f"c{n}": field.name for n, field in enumerate(fields)},
         gc=False,
     )
-    types: dict[str, Any] = dict.fromkeys(names, str | None)
-    members: list[Any] = [("id", str)]
-    for name in names[1:]:
-        if name == "custom_fields":
-            members.append((name, custom, msgspec.field(default_factory=custom)))
-        elif name == "alternate_emails":
-            members.append((name, list[str] | None, None))
-        elif name == "updated_at":
-            members.append((name, str, ""))
-        else:
-            members.append((name, types[name], None))
-    contact = msgspec.defstruct("Contact", members, rename={"id": "contact_id"}, gc=False)
-    return contact, custom
+
+
+def _contact_struct(names: Sequence[str], custom: Any) -> Any:
+    """A struct type whose JSON has exactly the given properties, in order; ``id`` comes first."""
+    special: dict[str, tuple[Any, Any]] = {
+        "alternate_emails": (list[str] | None, None),
+        "updated_at": (str, ""),
+        "custom_fields": (Any, None),
+    }
+    if custom is not None:
+        special["custom_fields"] = (custom, msgspec.field(default_factory=custom))
+    members: list[Any] = [(name, *special.get(name, (str | None, None))) for name in names[1:]]
+    return msgspec.defstruct(
+        "Contact", [("id", str), *members], rename={"id": "contact_id"}, gc=False
+    )
 
 
 def _custom_value(value: Any, kind: str) -> Any:
@@ -222,5 +230,5 @@ def _addresses(value: Any) -> list[str] | None:
             except msgspec.DecodeError:
                 value = [text]
         else:
-            value = text.split(",")
-    return [str(item).strip() for item in value if item] or None
+            value = [item.strip() for item in text.split(",")]
+    return [str(item) for item in value if item] or None

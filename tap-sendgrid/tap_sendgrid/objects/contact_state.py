@@ -3,10 +3,14 @@
 Keys of the stream's (or subuser's) state::
 
     replication_key_value  B: the newest ``updated_at`` seen, but no later than the snapshot
-    complete   {at: B, until: C, contacts: n, hashes: …}  every change before C is emitted (as long
-               as ``at`` is still the bookmark: people edit bookmarks); n contacts in the account;
-               hashes of the emitted contacts from C on, which the next run reads again
-    export     {id, since, shape, file, row, newest}  an export that is half emitted
+    complete   {at: B, from: W, count: n, contacts: N, hashes: …}: everything before W is emitted;
+               n contacts from W to B's second were seen, and the hashes tell which (if not too
+               many); the account has N contacts. Void when B is another: people edit bookmarks.
+    export     {id, since, shape, file, row, newest}: an export that is half emitted
+
+W is B's second, or ten minutes before the snapshot where B is later than that: writes show up late,
+in searches as in exports. The next run reads from W, the second included, and emits what is not
+among the hashes.
 """
 
 from __future__ import annotations
@@ -20,10 +24,27 @@ from tap_sendgrid.objects.content import ContentMemory
 from tap_sendgrid.objects.exports import Chunk, Export
 from tap_sendgrid.objects.values import instant
 
-#: Writes show up late, in searches as in exports: the minutes before a snapshot are read again.
 LOOKBACK = timedelta(minutes=10)
 _UNKNOWN_TOTAL = 100_000
 _REMEMBERED = 2_000
+_SECOND = 19  # characters of 2024-05-06T07:08:09
+
+
+class _Seen:
+    """Contacts that the next run reads again: how many, and (if not too many) which."""
+
+    def __init__(self, shape: str) -> None:
+        self.memory = ContentMemory(None, shape)
+        self.count = 0
+
+    def add(self, body: Body) -> None:
+        self.count += 1
+        if self.count <= _REMEMBERED:
+            self.memory.add(body.json)
+
+    @property
+    def hashes(self) -> str | None:
+        return self.memory.text() if self.count <= _REMEMBERED else None
 
 
 class ContactState:
@@ -33,6 +54,9 @@ class ContactState:
         state: The writable state.
         start: Bookmark or start_date as the SDK resolved them; None: from the beginning.
         shape: Changes when the records' properties do.
+
+    Attributes:
+        since: Contacts updated before this moment are known; None: nothing is.
     """
 
     def __init__(self, state: dict[str, Any], start: datetime | None, shape: str) -> None:
@@ -42,15 +66,16 @@ class ContactState:
         if not isinstance(complete, dict) or complete.get("at") != self.bookmark:
             complete = {}
         self._complete: dict[str, Any] = complete
-        if start is not None and complete.get("until"):
-            until = instant(complete["until"])
-            later_start_date = self.bookmark is not None and start > instant(self.bookmark)
-            start = max(start, until) if later_start_date else until
         self.since = start
+        if start is not None and complete.get("from"):
+            low = instant(complete["from"])
+            start_date_is_later = self.bookmark is not None and start > instant(self.bookmark)
+            self.since = max(start, low) if start_date_is_later else low
         # A full refresh has no start, and emits what was emitted before.
         self._memory = ContentMemory(complete.get("hashes") if start else None, shape)
-        self._seen = ContentMemory(None, shape)
-        self._seen_count = 0
+        self._late = _Seen(shape)
+        self._edge = _Seen(shape)
+        self._edge_second = ""
 
     @property
     def bookmark(self) -> str | None:
@@ -61,70 +86,80 @@ class ContactState:
     @property
     def since_text(self) -> str:
         """``since`` as `Body.updated_at` is written; empty: everything."""
-        return "" if self.since is None else self.since.strftime("%Y-%m-%dT%H:%M:%S")
+        return "" if self.since is None else _text(self.since)
 
     @property
     def total(self) -> int:
         """The number of contacts that the last export had, or a guess."""
         return int(self._complete.get("contacts") or _UNKNOWN_TOTAL)
 
+    @property
+    def known(self) -> tuple[datetime, int] | None:
+        """The second behind B, and how many contacts from ``since`` to there are known."""
+        count = self._complete.get("count")
+        if not count or self.bookmark is None or self._complete["from"] != f"{self.since_text}Z":
+            return None
+        return instant(self.bookmark).replace(microsecond=0) + timedelta(seconds=1), int(count)
+
     # A run
 
-    def fresh(self, bodies: Iterable[Body], window: str) -> list[Body]:
-        """Those bodies that were not emitted before; remembers those updated from ``window`` on."""
-        fresh = []
+    def fresh(self, bodies: Iterable[Body], snapshot: datetime) -> list[Body]:
+        """Those bodies that were not emitted before; notes what the next run reads again."""
+        late = _text(snapshot - LOOKBACK)
         known = None if self._memory.is_empty else self._memory
+        fresh = []
         for body in bodies:
-            if body.updated_at >= window and self._seen_count <= _REMEMBERED:
-                self._seen.add(body.json)
-                self._seen_count += 1
+            second = body.updated_at[:_SECOND]
+            if second >= self._edge_second:
+                if second > self._edge_second:
+                    self._edge_second, self._edge = second, _Seen(self._shape)
+                self._edge.add(body)
+            if second >= late:
+                self._late.add(body)
             if known is None or not known.has(body.json):
                 fresh.append(body)
         return fresh
-
-    def window(self, snapshot: datetime) -> str:
-        """From where on the next run reads, after one that saw ``snapshot``."""
-        until = snapshot - LOOKBACK
-        if self._complete.get("until"):
-            until = max(until, instant(self._complete["until"]))
-        return until.strftime("%Y-%m-%dT%H:%M:%S")
 
     def finish(self, snapshot: datetime, newest: str, *, total: int | None = None) -> None:
         """A whole read is emitted: move the bookmark.
 
         Args:
-            snapshot: The instant of which the read surely shows everything (but for late writes).
+            snapshot: The moment of which the read surely shows everything (but for late writes).
             newest: The newest ``updated_at`` of all contacts read; empty: there were none.
             total: Number of contacts, if the read had them all.
         """
         self._state.pop("export", None)
-        seen = min(newest, snapshot.strftime("%Y-%m-%dT%H:%M:%S")) + "Z" if newest else None
+        seen = min(newest, _text(snapshot)) + "Z" if newest else None
         marks = [mark for mark in (self.bookmark, seen) if mark]
         if not marks:
             return
         bookmark = max(marks, key=instant)
+        if not newest and self._complete:  # nothing was read, so what was known still is
+            return
+        edge = _text(instant(bookmark))
+        late = _text(snapshot - LOOKBACK)
+        read_again = self._late if late <= edge else self._edge
+        if late > edge and edge != self._edge_second:  # the newest contact is gone
+            read_again = _Seen(self._shape)
         self._state["replication_key"] = "updated_at"
         self._state["replication_key_value"] = bookmark
-        complete: dict[str, Any] = {
+        self._state["complete"] = {
             "at": bookmark,
-            "until": self.window(snapshot) + "Z",
+            "from": max(min(edge, late) + "Z", self._complete.get("from", "")),
+            "count": read_again.count,
             "contacts": self.total if total is None else total,
+            "hashes": read_again.hashes,
         }
-        if self._seen_count <= _REMEMBERED:
-            complete["hashes"] = self._seen.text()
-        self._state["complete"] = complete
 
     # An export in progress
 
     def position(self) -> dict[str, Any] | None:
         """Where an interrupted run stopped in its export, if this run would read the same."""
         export = self._state.get("export")
-        same = {"since": self.since_text, "shape": self._shape}
-        if isinstance(export, dict) and all(
-            export.get(key) == value for key, value in same.items()
-        ):
-            return export
-        return None
+        if not isinstance(export, dict):
+            return None
+        same = export.get("since") == self.since_text and export.get("shape") == self._shape
+        return export if same else None
 
     def emitted(self, export: Export, chunk: Chunk, newest: str) -> None:
         """A chunk is emitted: a run that is killed from now on goes on behind it."""
@@ -136,3 +171,7 @@ class ContactState:
             "row": chunk.end,
             "newest": newest,
         }
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S")

@@ -86,7 +86,7 @@ class RecipientReader:
             snapshot = self._client.server_now()
             try:
                 rows = ContactSearch(self._client, self._state.total).updated_since(
-                    self._state.since
+                    self._state.since, self._state.known
                 )
             except TooMany as reason:
                 logger.info("Reading an export: %s", reason)
@@ -97,7 +97,7 @@ class RecipientReader:
 
     def _found(self, rows: list[dict[str, Any]], snapshot: datetime) -> Iterator[list[Body]]:
         bodies = self._noted([self._codec.contact(row) for row in rows])
-        fresh = self._state.fresh(bodies, self._state.window(snapshot))
+        fresh = self._state.fresh(bodies, snapshot)
         yield self._with_memberships(fresh, {str(row.get("id")): row for row in rows})
         self._state.finish(snapshot, self._newest)
 
@@ -108,9 +108,8 @@ class RecipientReader:
         export, file, row = self._resumed(exporter) or (exporter.make(), 0, 0)
         from_the_start = file == row == 0
         snapshot = instant(export.created_at)
-        window = self._state.window(snapshot)
         for chunk in exporter.chunks(export, file, row):
-            bodies = self._changed(self._decoded(chunk), window)
+            bodies = self._changed(self._decoded(chunk), snapshot)
             yield self._with_memberships(bodies, {})
             self._state.emitted(export, chunk, self._newest)
             self._tell_progress(export.contact_count)
@@ -156,29 +155,28 @@ class RecipientReader:
 
     def _legacy(self) -> Iterator[list[Body]]:
         snapshot = self._client.server_now()
-        window = self._state.window(snapshot)
         if self._state.since is not None and not self._options.everything:
             try:
                 pages = legacy_recipients.updated_since(self._client, self._state.since)
-                yield from self._legacy_pages(pages, window)
+                yield from self._legacy_pages(pages, snapshot)
             except legacy_recipients.SearchFailed as reason:
                 logger.info("Reading all recipients, for the search does not serve: %s", reason)
             else:
                 self._state.finish(snapshot, self._newest)
                 return
-        yield from self._legacy_pages(legacy_recipients.all_pages(self._client), window)
+        yield from self._legacy_pages(legacy_recipients.all_pages(self._client), snapshot)
         self.whole = True
         self._state.finish(snapshot, self._newest)
 
     def _legacy_pages(
-        self, pages: Iterator[list[dict[str, Any]]], window: str
+        self, pages: Iterator[list[dict[str, Any]]], snapshot: datetime
     ) -> Iterator[list[Body]]:
         for page in pages:
             self._read += len(page)
             bodies = self._noted([self._codec.contact(row) for row in page])
             if not self._options.everything:
                 bodies = [body for body in bodies if body.updated_at >= self._state.since_text]
-            yield self._with_legacy_lists(self._changed(bodies, window))
+            yield self._with_legacy_lists(self._changed(bodies, snapshot))
             self._tell_progress(None)
 
     # Shared
@@ -187,8 +185,8 @@ class RecipientReader:
         self._newest = max([self._newest, *(body.updated_at for body in bodies)])
         return bodies
 
-    def _changed(self, bodies: list[Body], window: str) -> list[Body]:
-        return bodies if self._options.everything else self._state.fresh(bodies, window)
+    def _changed(self, bodies: list[Body], snapshot: datetime) -> list[Body]:
+        return bodies if self._options.everything else self._state.fresh(bodies, snapshot)
 
     # Memberships
 

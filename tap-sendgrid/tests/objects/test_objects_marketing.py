@@ -84,7 +84,7 @@ def test_campaigns_with_their_detail(serve: Serve) -> None:
         assert record["list_ids"] == campaign.list_ids
         assert record["sender_id"] == campaign.sender_id
         assert record["updated_at"] == iso(campaign.updated_at)
-    assert [r for r in records.values() if r["abtest"]][0]["abtest"]["test_percentage"] == 50
+    assert next(r for r in records.values() if r["abtest"])["abtest"]["test_percentage"] == 50
 
 
 def test_campaigns_of_several_pages(serve: Serve) -> None:
@@ -211,7 +211,9 @@ def test_deletes_are_marked_by_a_version(serve: Serve, generation: str) -> None:
         assert kinds[0] == "SCHEMA"
         assert kinds[-1] == "ACTIVATE_VERSION"  # only when every record is out
         assert kinds.count("ACTIVATE_VERSION") == 1
-        assert {m["version"] for m in messages if m["type"] == "RECORD"} == {messages[-1]["version"]}
+        assert {m["version"] for m in messages if m["type"] == "RECORD"} == {
+            messages[-1]["version"]
+        }
 
 
 def test_no_deletes_from_a_read_that_failed(serve: Serve) -> None:
