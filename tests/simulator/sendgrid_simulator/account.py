@@ -20,6 +20,7 @@ from sendgrid_simulator.times import DAY, midnight
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
+    from sendgrid_simulator.contact_writes import WriteJob
     from sendgrid_simulator.exports import ExportJob
     from sendgrid_simulator.stats import Tally
     from sendgrid_simulator.suppressions import Group, Suppressed
@@ -89,7 +90,7 @@ class Account:
         contacts: See `ContactBook`.
         templates, senders, suppressions, groups: As their modules define them.
         messages: What was sent, with all events: see `MessageBook`.
-        exports: Export jobs by id, oldest first.
+        exports, jobs: Export jobs and writes of contacts by id, oldest first.
         webhooks: The Event Webhooks, oldest first.
     """
 
@@ -123,6 +124,7 @@ class Account:
         self.senders = initial_senders(self)
         self.tally: Tally | None = None
         self.exports: dict[str, ExportJob] = {}
+        self.jobs: dict[str, WriteJob] = {}
         self.webhooks: list[Webhook] = []
 
     @property

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sendgrid_simulator.messages import MessageBook
-from sendgrid_simulator.options import SimulatorOptions
+from sendgrid_simulator.options import Fault, SimulatorOptions
 from sendgrid_simulator.sender import RetryPolicy, WebhookSender, disorder, repeat
 from sendgrid_simulator.server import Simulator
 from sendgrid_simulator.signing import new_private_key, public_key_text
@@ -48,6 +48,25 @@ def load_key(path: Path | None, seed: int) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def setting(text: str) -> tuple[str, Any]:
+    """``NAME=VALUE`` as the name of an option and its value; what is not JSON is text.
+
+    Raises:
+        click.BadParameter: There is no such option.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or name not in SimulatorOptions.__dataclass_fields__:
+        names = ", ".join(sorted(SimulatorOptions.__dataclass_fields__))
+        raise click.BadParameter(f"{text!r}: NAME=VALUE is needed, NAME one of {names}")
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = value
+    if name == "faults":
+        parsed = [Fault(**fault) for fault in parsed]
+    return name, parsed
+
+
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=0, show_default=True, help="Port to listen on; 0 takes a free one.")
@@ -73,12 +92,21 @@ def load_key(path: Path | None, seed: int) -> ec.EllipticCurvePrivateKey:
 )
 @click.option("--region", type=click.Choice(["global", "eu"]), default="global", show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Everything follows from it.")
-def serve(host: str, port: int, **settings: Any) -> None:
+@click.option(
+    "--set",
+    "more",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other member of SimulatorOptions, its value as JSON, for instance export_polls=3 or "
+    "rate_limits='{\"/v3/marketing\": [5, 2.0]}'; may be repeated. The README lists them.",
+)
+def serve(host: str, port: int, more: tuple[str, ...], **settings: Any) -> None:
     """Serve an account until SIGINT or SIGTERM.
 
     Prints one line of JSON when it answers: the URL, the API key, and the public key with which
     `send` with the same seed signs (also the first key of the account's first webhook).
     """
+    settings |= dict(map(setting, more))
     simulator = Simulator(SimulatorOptions(**settings), host=host, port=port)
     _line(
         url=simulator.url,

@@ -10,20 +10,22 @@ import hashlib
 import hmac
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response, StreamingResponse
 
 from sendgrid_simulator.exportfile import Snapshot, csv_rows, json_rows, mean_row_bytes
-from sendgrid_simulator.http import ApiError, Area, Call, json_response, not_found, paged
+from sendgrid_simulator.http import ApiError, Area, Call, forbidden, json_response, not_found, paged
 from sendgrid_simulator.times import DAY, iso
 
 if TYPE_CHECKING:
-    from sendgrid_simulator.account import Account
+    from sendgrid_simulator.account import Account, ContactList, Segment
 
 area = Area("marketing.read", family="marketing", eu=False)
+legacy_area = Area("marketing_campaigns.read", family="legacy", eu=False)
+_PATHS = {"marketing": "/v3/marketing/contacts/exports", "legacy": "/v3/contactdb/exports"}
 _SECRET = b"sendgrid-simulator"
 _CHUNK_ROWS = 2000
 
@@ -71,7 +73,8 @@ def advance(account: Account, job: ExportJob) -> None:
     job.status = "ready"
 
 
-@area.on("POST", "/v3/marketing/contacts/exports")
+@area.on("POST", _PATHS["marketing"])
+@legacy_area.on("POST", _PATHS["legacy"])
 def start(call: Call) -> Response:
     """Starts an export; an empty body asks for all contacts as CSV."""
     body = call.json_object()
@@ -81,11 +84,9 @@ def start(call: Call) -> Response:
     size = body.get("max_file_size", 5000)
     if not isinstance(size, int) or size < 1:
         raise ApiError(400, "max_file_size must be a positive integer", {"field": "max_file_size"})
-    account = call.account
-    known = {item.id for item in account.lists} | {item.id for item in account.segments}
-    lists, segments = list(body.get("list_ids") or ()), list(body.get("segment_ids") or ())
-    if unknown := [item for item in (*lists, *segments) if item not in known]:
-        raise ApiError(404, f"id does not exist: {unknown[0]}", {"field": "list_ids"})
+    account = _upgraded(call)
+    lists = _chosen(account, account.lists, body.get("list_ids"))
+    segments = _chosen(account, account.segments, body.get("segment_ids"))
     options = account.options
     failure = ""
     if options.export_failures > 0:
@@ -105,14 +106,37 @@ def start(call: Call) -> Response:
     return json_response({"id": job.id, "_metadata": {"self": _self(call, job)}}, 202)
 
 
+def _upgraded(call: Call) -> Account:
+    """The account; 403 when it is a legacy one without the upgrade of 2025."""
+    if call.account.generation == "legacy" and not call.account.options.legacy_exports:
+        raise forbidden()
+    return call.account
+
+
+def _shown(account: Account, item: ContactList | Segment) -> str | int:
+    """The id that clients know: a number in the legacy generation."""
+    return item.number if account.generation == "legacy" else item.id
+
+
+def _chosen(
+    account: Account, items: Sequence[ContactList | Segment], wanted: list[Any] | None
+) -> list[str]:
+    """The ids of the wanted lists or segments."""
+    known = {_shown(account, item): item.id for item in items}
+    if unknown := [key for key in wanted or () if key not in known]:
+        raise ApiError(404, f"id does not exist: {unknown[0]}", {"field": "list_ids"})
+    return [known[key] for key in wanted or ()]
+
+
 def _self(call: Call, job: ExportJob) -> str:
-    return f"{call.base_url}/v3/marketing/contacts/exports/{job.id}"
+    return f"{call.base_url}{_PATHS[call.account.generation]}/{job.id}"
 
 
-@area.on("GET", "/v3/marketing/contacts/exports")
+@area.on("GET", _PATHS["marketing"])
+@legacy_area.on("GET", _PATHS["legacy"])
 def jobs(call: Call) -> Response:
     """Exports in flight or recently finished. Note the capital ID and Name of SendGrid."""
-    account = call.account
+    account = _upgraded(call)
     rows: list[dict[str, Any]] = []
     for job in reversed(account.exports.values()):
         chosen = "list_export" if job.list_ids else "segment_export"
@@ -124,10 +148,8 @@ def jobs(call: Call) -> Response:
             "expires_at": iso(job.created_at + 3 * DAY),
             "user_id": str(account.user_id),
             "export_type": kind,
-            "lists": [{"ID": x.id, "Name": x.name} for x in account.lists if x.id in job.list_ids],
-            "segments": [
-                {"ID": x.id, "Name": x.name} for x in account.segments if x.id in job.segment_ids
-            ],
+            "lists": _named(account, account.lists, job.list_ids),
+            "segments": _named(account, account.segments, job.segment_ids),
             "_metadata": {"self": _self(call, job)},
         }
         if job.status != "pending":
@@ -135,14 +157,21 @@ def jobs(call: Call) -> Response:
         if job.status == "ready":
             row["urls"] = _links(call, job)
         rows.append(row)
-    metadata = {"self": f"{call.base_url}/v3/marketing/contacts/exports"}
+    metadata = {"self": f"{call.base_url}{_PATHS[account.generation]}"}
     return paged(call, rows, metadata)
 
 
-@area.on("GET", "/v3/marketing/contacts/exports/{id}")
+def _named(
+    account: Account, items: Sequence[ContactList | Segment], ids: list[str]
+) -> list[dict[str, Any]]:
+    return [{"ID": _shown(account, x), "Name": x.name} for x in items if x.id in ids]
+
+
+@area.on("GET", _PATHS["marketing"] + "/{id}")
+@legacy_area.on("GET", _PATHS["legacy"] + "/{id}")
 def one(call: Call) -> Response:
     """The state of an export; when it is ready, with freshly signed links."""
-    job = call.account.exports.get(call.param("id"))
+    job = _upgraded(call).exports.get(call.param("id"))
     if job is None:
         raise not_found()
     advance(call.account, job)
@@ -159,7 +188,8 @@ def one(call: Call) -> Response:
     if job.status == "failure":
         body["message"] = job.failure
     if job.snapshot is not None:
-        body |= {"urls": _links(call, job), "contact_count": len(job.snapshot.indexes)}
+        count = "recipient_count" if call.account.generation == "legacy" else "contact_count"
+        body |= {"urls": _links(call, job), count: len(job.snapshot.indexes)}
     return json_response(body)
 
 

@@ -86,6 +86,7 @@ class SimulatorOptions:
         empty_webhook: An account without webhooks shows ``[{}]``, as the spec's example does.
         max_webhooks: Number of webhooks that the plan allows.
         email_activity: Whether the account has the add-on for ``/v3/messages``.
+        write_seconds: Seconds until written contacts can be read.
         worker_delay_seconds: How late uploads are, as the legacy status says.
         legacy_exports: Whether the account has the upgrade of 2025 with ``/v3/contactdb/exports``.
         fuzzy_pages: Legacy recipients pages a little over and under size, one of them empty.
@@ -126,6 +127,7 @@ class SimulatorOptions:
     empty_webhook: bool = False
     max_webhooks: int = 5
     email_activity: bool = False
+    write_seconds: float = 0.0
     worker_delay_seconds: float = 0.0
     legacy_exports: bool = False
     fuzzy_pages: bool = True

@@ -29,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sendgrid_simulator import (
     catalog,
+    contact_writes,
     contacts,
     exports,
     history,
@@ -50,7 +51,10 @@ AREAS: tuple[Area, ...] = (
     user.area,
     marketing.area,
     contacts.area,
+    contact_writes.area,
+    contact_writes.legacy_area,
     exports.area,
+    exports.legacy_area,
     exports.download_area,
     webhooks.area,
     legacy.area,
@@ -285,6 +289,7 @@ class Simulator:
                 who = request.headers.get("authorization", "")
                 headers, allowed = self._limiter.count(request.method, endpoint.path, who)
                 account = authorize(request, endpoint, self.account, self.subusers)
+                contact_writes.settle(account)
                 if not allowed:
                     messages = endpoint.path.startswith("/v3/messages")
                     raise ApiError(429, "too many requests", {} if messages else None)

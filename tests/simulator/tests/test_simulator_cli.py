@@ -60,6 +60,25 @@ def test_serve_prints_how_to_reach_it_and_send_signs_with_its_key(receiver, veri
     assert posted - {None} == logged
 
 
+def test_any_option_can_be_set(receiver):
+    fault = json.dumps([{"kind": "status", "path": "/v3/scopes", "status": 502}])
+    options = ("--set", "worker_delay_seconds=75", "--set", f"faults={fault}")
+    with served("--generation", "legacy", *options) as told:
+        auth = {"Authorization": f"Bearer {told['api_key']}"}
+        status = requests.get(f"{told['url']}/v3/contactdb/status", headers=auth, timeout=10)
+        assert status.json()["status"][1]["value"] == "75.0"
+        codes = [
+            requests.get(f"{told['url']}/v3/scopes", headers=auth, timeout=10).status_code
+            for _ in range(2)
+        ]
+        assert codes == [502, 200]
+    refused = subprocess.run(
+        [*COMMAND, "serve", "--set", "nothing=1"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "export_polls" in refused.stderr
+
+
 def test_send_repeats_shuffles_retries_and_reports(receiver):
     receiver.statuses = [503] * 3
     plain = json.loads(
