@@ -1,0 +1,230 @@
+"""The HTTP layer against real HTTP: retries, limits, errors by name, and what is never logged."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from sendgrid_simulator import Fault, Simulator, SimulatorOptions
+from tap_sendgrid.api.account import Account
+from tap_sendgrid.api.client import Client, without_addresses
+from tap_sendgrid.api.errors import (
+    Forbidden,
+    InvalidCredentials,
+    IPRestricted,
+    NotFound,
+    RequestRejected,
+    ServiceUnavailable,
+)
+from tap_sendgrid.api.settings import ApiSettings
+
+LISTS = "/v3/marketing/lists"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Simulator]:
+    with Simulator(SimulatorOptions(contacts=10, suppressions=3)) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def simulator(shared: Simulator) -> Iterator[Simulator]:
+    shared.requests.clear()
+    yield shared
+    shared.faults.clear()
+    shared.options.allowed_ips = None
+    shared.options.rate_limits.clear()
+
+
+Connect = Callable[..., Client]
+
+
+@pytest.fixture
+def client(simulator: Simulator, quick: list[float]) -> Client:
+    return Client(simulator.api_key, simulator.url)
+
+
+@pytest.mark.parametrize("kind", ["cut", "status", "cut_body"])
+def test_what_breaks_is_tried_again(
+    simulator: Simulator, client: Client, quick: list[float], kind: str
+) -> None:
+    fault = Fault(kind, path=LISTS, times=3, status=503, after_bytes=20)  # type: ignore[arg-type]
+    simulator.faults.append(fault)
+    assert len(client.get(LISTS)["result"]) == 3
+    assert len(quick) == 3
+    assert all(0.5 * 2**n <= wait <= 2**n for n, wait in enumerate(quick))  # jitter
+
+
+def test_posts_are_tried_again_too(simulator: Simulator, client: Client) -> None:
+    simulator.faults.append(Fault("cut", path="/v3/marketing/contacts/search", times=1))
+    answer = client.post("/v3/marketing/contacts/search", {"query": "email = 'a@b'"})
+    assert answer["contact_count"] == 0
+
+
+def test_after_six_tries_it_gives_up_and_says_where_to_look(
+    simulator: Simulator, client: Client, quick: list[float]
+) -> None:
+    simulator.faults.append(Fault("status", path=LISTS, times=99, status=500))
+    with pytest.raises(ServiceUnavailable, match=r"tried 6 times.*status\.sendgrid\.com"):
+        client.get(LISTS)
+    assert len(quick) == 5
+
+
+def test_impatience_means_one_try(simulator: Simulator, client: Client) -> None:
+    simulator.faults.append(Fault("status", path=LISTS, times=1, status=500))
+    with client.impatient(), pytest.raises(ServiceUnavailable):
+        client.get(LISTS)
+    assert client.get(LISTS)["result"]
+
+
+def test_a_slow_answer_times_out_and_is_tried_again(
+    simulator: Simulator, quick: list[float]
+) -> None:
+    simulator.faults.append(Fault("slow", path=LISTS, seconds=0.5))
+    client = Client(simulator.api_key, simulator.url, timeout=(1.0, 0.1))
+    assert client.get(LISTS)["result"]
+    assert len(quick) == 1
+
+
+def test_a_429_waits_for_the_reset(simulator: Simulator) -> None:
+    senders = "/v3/marketing/senders"  # nothing else here calls it
+    simulator.options.rate_limits[senders] = (2, 1.0)
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        time.sleep(seconds)
+
+    client = Client(simulator.api_key, simulator.url, sleep=sleep)
+    began = time.time()
+    for _ in range(3):
+        client.get(senders)
+    statuses = [request.status for request in simulator.requests]
+    assert statuses.count(429) == 0  # the spent budget is known from the headers
+    assert waits
+    assert time.time() - began >= 0.9
+
+
+def test_a_429_that_comes_unannounced(simulator: Simulator, quick: list[float]) -> None:
+    simulator.faults.append(Fault("status", path=LISTS, status=429, times=2))
+    client = Client(simulator.api_key, simulator.url)
+    assert client.get(LISTS)["result"]
+    assert len(quick) == 2
+
+
+def test_a_rejected_key_is_told_with_the_request_to_try(simulator: Simulator) -> None:
+    secret = "SG.aaaaaaaaaaaaaaaaaaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+    client = Client(secret, simulator.url)
+    with pytest.raises(InvalidCredentials) as caught:
+        client.get(LISTS)
+    text = str(caught.value)
+    assert text.startswith("Invalid Credentials: ")
+    assert 'curl -i -H "Authorization: Bearer $TAP_SENDGRID_API_KEY"' in text
+    assert f"{simulator.url}/v3/marketing/lists?page_size=1" in text
+    assert "bbbb" not in text + repr(client)
+
+
+def test_an_address_that_is_not_allowed_is_told(simulator: Simulator) -> None:
+    simulator.options.allowed_ips = ("10.1.2.3",)
+    account = Account(ApiSettings(simulator.api_key, simulator.url))
+    with pytest.raises(IPRestricted, match="IP Access Management"):
+        account.generation()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_sendgrids_own_words_for_an_address(
+    simulator: Simulator, client: Client, status: int
+) -> None:
+    words = "The requestor's IP Address is not whitelisted"
+    simulator.faults.append(Fault("status", path=LISTS, status=status, message=words))
+    with pytest.raises(IPRestricted, match="not whitelisted"):
+        client.get(LISTS)
+
+
+def test_other_refusals_have_names(simulator: Simulator, client: Client) -> None:
+    with pytest.raises(Forbidden, match="access forbidden"):
+        client.get("/v3/contactdb/lists")
+    with pytest.raises(NotFound):
+        client.get("/v3/marketing/singlesends/none")
+    with pytest.raises(RequestRejected, match="400"):
+        client.get(LISTS, {"page_size": 100_000})
+
+
+def test_an_answer_that_is_no_json_is_told() -> None:
+    import http.server
+    import threading
+
+    class Html(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>a proxy speaks</html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Html) as server:
+        threading.Thread(target=server.handle_request).start()
+        client = Client("SG.a.b", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(RequestRejected, match="api_url"):
+            client.get("/v3/scopes")
+
+
+def test_the_key_goes_to_no_other_host(simulator: Simulator, client: Client) -> None:
+    client.get(f"https://evil.example/v3/marketing/lists?page_size=2&page_token={''}")
+    assert simulator.requests[-1].path == LISTS
+    assert simulator.requests[-1].query == {"page_size": "2", "page_token": ""}
+
+
+def test_the_trace_has_no_secrets_and_no_addresses(
+    simulator: Simulator, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        client.get("/v3/asm/suppressions/global/someone@example.com")
+        client.get("/v3/suppression/bounces", {"email": "someone@example.com", "limit": 1})
+        client.get(LISTS)
+    lines = [r.getMessage() for r in caplog.records if r.name.startswith("tap-sendgrid")]
+    assert len(lines) == 3
+    assert all(" -> 200 in " in line for line in lines)
+    assert "someone" not in caplog.text
+    assert simulator.api_key not in caplog.text
+    assert simulator.api_key.split(".")[2] not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("GET /v3/x/a@b.c/y", "GET /v3/x/<address>/y"),
+        ("/v3/x?email=a%40b.c&limit=1", "/v3/x?email=<address>&limit=1"),
+        ("recipient 'a.b+c@d.example' not found", "recipient '<address>' not found"),
+        ("/v3/marketing/lists?page_size=1", "/v3/marketing/lists?page_size=1"),
+    ],
+)
+def test_addresses_are_taken_out(text: str, clean: str) -> None:
+    assert without_addresses(text) == clean
+
+
+def test_connections_are_reused(simulator: Simulator, client: Client) -> None:
+    pool = client._session.get_adapter(simulator.url).poolmanager  # type: ignore[attr-defined]
+    for _ in range(5):
+        client.get(LISTS)
+    (key,) = pool.pools.keys()
+    assert pool.pools[key].num_connections == 1
+
+
+def test_the_subuser_is_named_in_a_header(simulator: Simulator) -> None:
+    client = Client(simulator.api_key, simulator.url, on_behalf_of="anna")
+    with pytest.raises(Forbidden):
+        client.get(LISTS)
+    assert simulator.requests[-1].headers["on-behalf-of"] == "anna"
+
+
+def test_settings_hide_the_key() -> None:
+    settings = ApiSettings("SG.keyid.secret")
+    assert "secret" not in repr(settings)
+    assert settings.key_id == "keyid"
+    assert (
+        "no" not in ApiSettings("nonsense").key_id or ApiSettings("nonsense").key_id != "nonsense"
+    )

@@ -1,0 +1,104 @@
+"""Budgets of endpoints, with a clock of our own."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tap_sendgrid.api.limits import RateLimits
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+        self.slept: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def limits(self) -> RateLimits:
+        return RateLimits(self.sleep, lambda: self.now)
+
+
+def headers(remaining: int, reset: float) -> dict[str, str]:
+    return {"X-RateLimit-Remaining": str(remaining), "X-RateLimit-Reset": str(int(reset))}
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("/v3/marketing/lists", "GET /v3/marketing/lists"),
+        ("/v3/campaigns/123/schedules", "GET /v3/campaigns/{id}/schedules"),
+        (
+            "/v3/marketing/singlesends/0b5e7f9e-54ab-4ac3-a75f-1c95e7f2c3f1",
+            "GET /v3/marketing/singlesends/{id}",
+        ),
+        ("/v3/asm/suppressions/global/a@b.c", "GET /v3/asm/suppressions/global/{id}"),
+    ],
+)
+def test_ids_share_one_budget(path: str, key: str) -> None:
+    assert RateLimits.endpoint("GET", path) == key
+
+
+def test_nothing_is_waited_for_before_anything_is_known() -> None:
+    clock = Clock()
+    assert clock.limits().acquire("GET /v3/x") == 0
+
+
+def test_a_spent_budget_is_waited_for_once() -> None:
+    clock = Clock()
+    limits = clock.limits()
+    limits.update("a", headers(0, clock.now + 7))
+    assert limits.acquire("a") == pytest.approx(8)  # and a second for clocks that differ
+    assert limits.acquire("a") == 0
+    assert limits.acquire("b") == 0
+
+
+def test_broken_headers_are_passed_over() -> None:
+    clock = Clock()
+    limits = clock.limits()
+    limits.update("a", {"X-RateLimit-Remaining": "none", "X-RateLimit-Reset": "soon"})
+    limits.update("a", {})
+    assert limits.acquire("a") == 0
+
+
+def test_without_a_reset_the_waits_grow() -> None:
+    clock = Clock()
+    limits = clock.limits()
+    assert [limits.wait_after_429({}, attempt) for attempt in (1, 2, 3, 9)] == [1, 2, 4, 60]
+
+
+def test_an_absurd_reset_is_not_waited_for() -> None:
+    clock = Clock()
+    assert clock.limits().wait_after_429({"X-RateLimit-Reset": "99999999999999"}, 1) == 3600
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 9), st.lists(st.floats(0, 3, allow_nan=False), min_size=1, max_size=40))
+def test_a_window_never_sees_more_calls_than_its_limit(limit: int, pauses: list[float]) -> None:
+    """A server with fixed windows of ten seconds counts along."""
+    clock = Clock()
+    limits = clock.limits()
+    window, used = 0.0, 0
+    for pause in pauses:
+        clock.now += pause
+        limits.acquire("a")
+        start = clock.now - clock.now % 10
+        if start != window:
+            window, used = start, 0
+        used += 1
+        assert used <= limit
+        limits.update("a", headers(limit - used, window + 10))
+
+
+def test_threads_share_the_budget() -> None:
+    clock = Clock()
+    limits = clock.limits()
+    limits.update("a", headers(10, clock.now + 1000))
+    with ThreadPoolExecutor(8) as pool:
+        waited = list(pool.map(lambda _: limits.acquire("a"), range(10)))
+    assert waited == [0] * 10
+    assert limits.acquire("a") > 0
