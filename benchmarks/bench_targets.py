@@ -200,8 +200,11 @@ def compare(
     for loader in LOADERS:
         _, place = bench.load(loader, work, source, records)
         found = count_rows(loader.engine, place, streams)
+        bench.rows[-1]["rows_lost"] = expected - found
         if found != expected:
-            raise SystemExit(f"{loader.name} holds {found:,} rows, expected {expected:,}")
+            print(f"  {loader.name} lost {expected - found:,} of {expected:,} rows")
+            if loader.name.startswith(OURS):
+                raise SystemExit("ours may not lose any")
         if loader.name == ours("postgres").name:
             bare_copy(bench, work, place, records)
         bench.drop(loader, place)
@@ -288,7 +291,7 @@ def main() -> None:
     versions = {x.name: f"{x.version()} ({x.settings})" for x in LOADERS}
     path = save("targets", {"versions": versions, "rows": bench.rows})
     print(f"\n{machine()}\nResults: {path}\n")
-    keys = ("work", "loader", "records", "seconds", "records_per_second", "peak_mb")
+    keys = ("work", "loader", "records", "seconds", "records_per_second", "peak_mb", "rows_lost")
     print(table(list(keys), [[str(r.get(k, "")) for k in keys] for r in bench.rows]))
 
 
