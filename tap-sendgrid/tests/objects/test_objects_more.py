@@ -1,0 +1,241 @@
+"""Suppressions, templates, senders, statistics, subusers, and their traps one by one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from sendgrid_simulator import Fault
+from sendgrid_simulator.suppressions import Suppressed
+from tap_sendgrid.events import event_stream_classes
+from tap_sendgrid.objects import object_stream_classes
+from tap_sendgrid.tap import TapSendGrid
+
+if TYPE_CHECKING:
+    from conftest import TapRunner
+
+    Serve = Callable[..., TapRunner]
+
+LISTS = {
+    "suppression_bounces": "bounces",
+    "suppression_blocks": "blocks",
+    "suppression_invalid_emails": "invalid_emails",
+    "suppression_spam_reports": "spam_reports",
+    "suppression_global_unsubscribes": "unsubscribes",
+}
+MORE = [stream.name for stream in object_stream_classes if not stream.selected_by_default]
+
+
+def iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_names_do_not_clash_with_events() -> None:
+    events = {stream.name for stream in event_stream_classes}
+    objects = [stream.name for stream in object_stream_classes]
+    assert len(objects) == len(set(objects)) == 18
+    assert not events & set(objects)
+
+
+def test_they_are_off_until_selected() -> None:
+    selected = {name for name, stream in TapSendGrid(config={}).streams.items() if stream.selected}
+    assert selected & set(MORE) == set()
+    assert {"lists", "segments", "recipients", "campaigns", "delivered"} <= selected
+
+
+def test_each_gives_complete_records_that_fit_the_schema(serve: Serve) -> None:
+    run = serve(messages=60, suppressions=12, templates=5, automations=2, subusers=("a", "b"))
+    output = run(*MORE)
+    for stream in MORE:
+        schema = output.schema(stream)
+        validator = Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+        assert output.records(stream), stream
+        ids = [record["id"] for record in output.records(stream)]
+        assert len(ids) == len(set(ids)), stream
+        for record in output.records(stream):
+            assert set(record) == set(schema["properties"])
+            validator.validate(record)
+    again = run(*MORE, state=output.state)
+    assert again.of("RECORD") == []
+
+
+@pytest.mark.parametrize(("stream", "kind"), LISTS.items())
+def test_suppressions_beyond_the_silent_page_of_500(serve: Serve, stream: str, kind: str) -> None:
+    run = serve(suppressions=1203)
+    records = run(stream).by_id(stream)
+    rows = run.simulator.account.suppressions[kind]
+    assert {(r["email"], r["created_at"]) for r in records.values()} == {
+        (row.email, iso(row.created)) for row in rows.values()
+    }
+
+
+def test_bounces_that_arrive_while_they_are_paged_wait_for_the_next_run(serve: Serve) -> None:
+    run = serve(suppressions=1203, moving_offsets=40)
+    first = run("suppression_bounces")
+    emitted = first.by_id("suppression_bounces")
+    assert len(emitted) == len(first.records("suppression_bounces")) == 1203
+    run.simulator.options.moving_offsets = 0
+    time.sleep(2.1)  # the end of a read is the second before it
+    second = run("suppression_bounces", state=first.state)
+    assert len(emitted | second.by_id("suppression_bounces")) == len(
+        run.simulator.account.suppressions["bounces"]
+    )
+
+
+def test_an_address_that_bounces_again_is_a_new_row(serve: Serve) -> None:
+    run = serve(suppressions=3)
+    first = run("suppression_bounces")
+    rows = run.simulator.account.suppressions["bounces"]
+    email = next(iter(rows))
+    rows[email] = Suppressed(int(time.time()) - 60, email, "550 again", "5.1.1")
+    (record,) = run("suppression_bounces", state=first.state).records("suppression_bounces")
+    assert (record["email"], record["reason"]) == (email, "550 again")
+    assert record["id"] not in first.by_id("suppression_bounces")
+
+
+def test_a_row_in_the_boundary_second_is_not_missed(serve: Serve) -> None:
+    run = serve(suppressions=3)
+    state = run("suppression_blocks").state
+    rows = run.simulator.account.suppressions["blocks"]
+    newest = max(row.created for row in rows.values())
+    rows["late@example.com"] = Suppressed(newest, "late@example.com")
+    (record,) = run("suppression_blocks", state=state).records("suppression_blocks")
+    assert record["email"] == "late@example.com"
+    assert record["status"] is None  # SendGrid says ""
+
+
+def test_start_date_is_sent_to_the_server(serve: Serve) -> None:
+    run = serve(suppressions=30)
+    rows = sorted(run.simulator.account.suppressions["blocks"].values(), key=lambda r: r.created)
+    output = run("suppression_blocks", start_date=iso(rows[20].created))
+    assert len(output.records("suppression_blocks")) == 10
+    assert output.requests[-1].query["start_time"] == str(rows[20].created)
+
+
+def test_removed_suppressions_are_marked_on_request(serve: Serve) -> None:
+    run = serve(suppressions=5)
+    first = run("suppression_bounces", detect_deletes=True)
+    rows = run.simulator.account.suppressions["bounces"]
+    rows.pop(next(iter(rows)))
+    second = run("suppression_bounces", detect_deletes=True, state=first.state)
+    assert len(second.records("suppression_bounces")) == 4
+    assert [m for m in second.messages if m["type"] != "STATE"][-1]["type"] == "ACTIVATE_VERSION"
+
+
+def test_group_members_of_all_groups(serve: Serve) -> None:
+    run = serve(suppressions=701, messages=200)
+    records = run("suppression_group_members").records("suppression_group_members")
+    groups = run.simulator.account.groups
+    assert {(r["group_id"], r["email"]) for r in records} == {
+        (group.id, email) for group in groups for email in group.members
+    }
+    assert all(record["created_at"] and record["group_name"] for record in records)
+
+
+def test_group_members_when_sendgrid_ignores_offsets(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """limit and offset are not in the spec of /v3/asm/suppressions."""
+    from tap_sendgrid.api.client import Client
+
+    run = serve(suppressions=600)
+    get = Client.get
+
+    def stubborn(self: Client, path: str, params: Any = None) -> Any:
+        if path == "/v3/asm/suppressions":
+            params = {**params, "offset": 0}
+        return get(self, path, params)
+
+    monkeypatch.setattr(Client, "get", stubborn)
+    output = run("suppression_group_members")
+    emails = {(r["group_id"], r["email"]) for r in output.records("suppression_group_members")}
+    groups = run.simulator.account.groups
+    assert emails == {(group.id, email) for group in groups for email in group.members}
+
+
+def test_templates_of_both_generations(serve: Serve) -> None:
+    run = serve(templates=430)
+    records = run("templates").by_id("templates")
+    assert {(r["id"], r["generation"]) for r in records.values()} == {
+        (t.id, t.generation) for t in run.simulator.account.templates
+    }
+    template = run.simulator.account.templates[0]
+    assert records[template.id]["updated_at"] == iso(template.updated_at)
+    assert [v["active"] for v in records[template.id]["versions"]] == [True, False]
+
+
+def test_subusers_are_asked_for_as_the_parent(serve: Serve) -> None:
+    run = serve(subusers=("anna", "ben"))
+    output = run("subusers", on_behalf_of=["anna", "ben"])
+    assert [r["username"] for r in output.records("subusers")] == ["anna", "ben"]
+    (request,) = [r for r in output.requests if r.path == "/v3/subusers"]
+    assert "on-behalf-of" not in request.headers
+
+
+def test_statistics_by_day_and_category_add_up(serve: Serve) -> None:
+    run = serve(messages=300)
+    output = run("global_stats", "category_stats")
+    days = {r["date"]: r for r in output.records("global_stats")}
+    assert len(days) >= 365
+    assert sum(day["processed"] for day in days.values()) > 0
+    by_category: dict[str, int] = {}
+    for record in output.records("category_stats"):
+        by_category[record["date"]] = by_category.get(record["date"], 0) + record["requests"]
+    assert set(by_category) <= set(days)
+    assert sum(by_category.values()) > 0
+
+
+def test_late_counts_of_the_last_week_are_read_again(serve: Serve) -> None:
+    run = serve(messages=50)
+    state = run("global_stats").state
+    again = run("global_stats", state=state)
+    (request,) = [r for r in again.requests if r.path == "/v3/stats"]
+    bookmark = state["bookmarks"]["global_stats"]["replication_key_value"]
+    first = datetime.fromisoformat(bookmark) - timedelta(days=7)
+    assert request.query["start_date"] == first.date().isoformat()
+    assert request.query["limit"] == "500"
+    assert again.of("RECORD") == []
+
+
+def test_statistics_start_at_start_date(serve: Serve) -> None:
+    start = (datetime.now(UTC) - timedelta(days=3)).date().isoformat()
+    output = serve(messages=5)("global_stats", start_date=f"{start}T00:00:00Z")
+    assert len(output.records("global_stats")) == 4
+
+
+def test_single_sends_statistics_of_several_pages(serve: Serve) -> None:
+    run = serve(campaigns=200, messages=30)
+    records = run("singlesend_stats").records("singlesend_stats")
+    sent = {c.id for c in run.simulator.account.campaigns if c.status == "triggered"}
+    assert len(sent) > 50
+    assert {r["singlesend_id"] for r in records} == sent
+
+
+def test_automations_with_their_steps(serve: Serve) -> None:
+    records = serve(automations=2)("automation_stats").records("automation_stats")
+    assert len(records) == 2 * 3
+    for automation in {r["automation_id"] for r in records}:
+        mine = [r for r in records if r["automation_id"] == automation]
+        total = next(r for r in mine if r["step_id"] == "all")
+        assert sum(r["opens"] for r in mine if r is not total) == total["opens"]
+
+
+def test_streams_that_the_legacy_generation_lacks_are_empty(serve: Serve) -> None:
+    run = serve(generation="legacy")
+    output = run("senders", "singlesend_stats", "automation_stats")
+    assert output.of("RECORD") == []
+    assert set(output.tap.report.empty) == {"senders", "singlesend_stats", "automation_stats"}
+    assert not output.incomplete
+
+
+def test_null_in_place_of_rows_is_no_rows(serve: Serve) -> None:
+    run = serve(suppressions=2, subusers=("a",), messages=4)
+    catalog = run.catalog(*MORE)
+    run.simulator.faults.append(Fault("null", path="/v3/", times=99))
+    output = run(catalog=catalog)
+    assert output.of("RECORD") == []
+    assert not output.incomplete

@@ -1,0 +1,358 @@
+"""Whole runs: problems told and counted, the doctor, and the command line as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sendgrid_simulator import Fault, Simulator, SimulatorOptions
+from tap_sendgrid.api.errors import InvalidCredentials, IPRestricted, MissingApiKey
+from tap_sendgrid.doctor import examine
+from tap_sendgrid.event_log import open_event_log
+from tap_sendgrid.tap import TapSendGrid
+
+if TYPE_CHECKING:
+    from conftest import TapRunner
+
+    Serve = Callable[..., TapRunner]
+
+FOUR = ("lists", "segments", "recipients", "campaigns")
+
+
+# -- problems of SendGrid ---------------------------------------------------------------------
+
+
+def test_a_rejected_key_stops_the_run_at_once(serve: Serve) -> None:
+    run = serve()
+    catalog = run.catalog(*FOUR)
+    with pytest.raises(InvalidCredentials, match="Invalid Credentials"):
+        run(catalog=catalog, api_key="SG.wrong.key")
+    assert len(run.simulator.requests) == 2  # discovery's, and the one that was rejected
+
+
+def test_an_address_that_is_not_allowed_stops_the_run(serve: Serve) -> None:
+    run = serve(allowed_ips=("10.0.0.1",))
+    with pytest.raises(IPRestricted):
+        run(*FOUR)
+
+
+def test_no_key_is_only_missed_when_an_object_stream_is_selected(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'events.db'}"
+    open_event_log(url).close()
+    catalog = TapSendGrid(config={}).catalog_dict
+    with pytest.raises(MissingApiKey, match="campaigns, lists, recipients, segments"):
+        TapSendGrid(config={"event_log_url": url}, catalog=catalog | {}).sync_all()
+    for stream in catalog["streams"]:
+        for entry in stream["metadata"]:
+            if not entry["breadcrumb"]:
+                entry["metadata"]["selected"] = stream["stream"] == "delivered"
+    TapSendGrid(config={"event_log_url": url}, catalog=catalog).sync_all()
+
+
+def test_an_account_without_marketing_campaigns_syncs_nothing_and_that_is_no_fault(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        output = serve(generation="none")(*FOUR)
+    assert output.of("RECORD") == []
+    assert {message["stream"] for message in output.of("SCHEMA")} == set(FOUR)
+    assert "Zero data synced: campaigns, lists, recipients, segments" in caplog.text
+    assert not output.incomplete
+
+
+def test_a_missing_scope_skips_the_collection_names_the_scope_and_goes_on(serve: Serve) -> None:
+    run = serve(scopes=("marketing.read", "mail.send"))
+    output = run("lists", "suppression_bounces", "templates")
+    assert len(output.records("lists")) == 3
+    failed = output.tap.report.failed
+    assert set(failed) == {"suppression_bounces", "templates"}
+    assert "suppression.read or suppression.bounces.read" in failed["suppression_bounces"]
+    assert "templates.read" in failed["templates"]
+    assert "2 selected collection(s)" in output.incomplete
+    assert output.called.count("GET /v3/scopes") == 1
+
+
+def test_without_any_marketing_scope_the_scope_is_named(serve: Serve) -> None:
+    output = serve(scopes=("mail.send",))("lists")
+    assert "marketing.read" in output.tap.report.failed["lists"]
+
+
+def test_the_wrong_generation_by_setting_is_told(serve: Serve) -> None:
+    output = serve(generation="legacy")("lists", api_generation="marketing")
+    assert "api_generation" in output.tap.report.failed["lists"]
+
+
+def test_a_collection_that_fails_holds_up_no_other(serve: Serve) -> None:
+    run = serve(contacts=5)
+    run.simulator.faults.append(Fault("status", path="/v3/marketing/lists", status=500, times=99))
+    output = run(*FOUR)
+    assert set(output.tap.report.failed) == {"lists"}
+    assert all(output.records(stream) for stream in FOUR if stream != "lists")
+
+
+def test_the_probe_is_made_once_for_all_streams(serve: Serve) -> None:
+    output = serve(contacts=5)(*FOUR)
+    assert output.called.count("GET /v3/marketing/field_definitions") == 1
+
+
+def test_normal_lines_avoid_words_that_meltano_takes_for_failure(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = serve(contacts=50)
+    run.simulator.faults.append(Fault("cut", path="/v3/marketing/lists"))
+    run.simulator.faults.append(Fault("status", path="/downloads/", status=403))
+    with caplog.at_level("INFO"):
+        run(*FOUR)
+    text = caplog.text.lower()
+    assert "trying again" in text
+    assert "error" not in text
+    assert "exception" not in text
+
+
+# -- the doctor -------------------------------------------------------------------------------
+
+
+def findings(run: TapRunner, *streams: str, **config: Any) -> list[str]:
+    chosen = {"catalog": run.catalog(*streams)} if streams else {}
+    tap = TapSendGrid(config=run.settings(**config), **chosen)
+    return [str(finding) for finding in examine(tap)]
+
+
+def line(lines: list[str], about: str) -> str:
+    return next(text for text in lines if text[6:].startswith(about))
+
+
+def test_the_doctor_finds_all_well(serve: Serve, tmp_path: Path) -> None:
+    run = serve(contacts=5)
+    url = f"sqlite:///{tmp_path / 'events.db'}"
+    open_event_log(url).close()
+    from tap_sendgrid.api.client import Client
+
+    flags = [text for text in FLAGS if text != "account_status_change"]
+    client = Client(run.simulator.api_key, run.simulator.url)
+    hook = client.post(
+        "/v3/user/webhooks/event/settings",
+        {"url": "https://hooks.example/x", "enabled": True, **dict.fromkeys(flags, True)},
+    )
+    client.request(
+        "PATCH", f"/v3/user/webhooks/event/settings/signed/{hook['id']}", body={"enabled": True}
+    )
+    lines = findings(run, *FOUR, "delivered", event_log_url=url)
+    assert {text[:4] for text in lines} == {"ok  "}
+    assert len(lines) == 7
+
+
+FLAGS = [
+    "group_resubscribe",
+    "delivered",
+    "group_unsubscribe",
+    "spam_report",
+    "bounce",
+    "deferred",
+    "unsubscribe",
+    "processed",
+    "open",
+    "click",
+    "dropped",
+    "account_status_change",
+]
+
+
+@pytest.mark.parametrize(
+    ("hook", "found"),
+    [
+        ({"enabled": False}, "switched off"),
+        ({"enabled": True}, "does not post processed"),
+        ({"enabled": True, **dict.fromkeys(FLAGS, True)}, "signing is off"),
+    ],
+)
+def test_the_doctor_looks_at_the_webhook(serve: Serve, hook: dict[str, bool], found: str) -> None:
+    run = serve()
+    assert "has none" in line(findings(run), "Webhook")
+    from tap_sendgrid.api.client import Client
+
+    url = "https://hooks.example/secret"
+    client = Client(run.simulator.api_key, run.simulator.url)
+    client.post("/v3/user/webhooks/event/settings", {"url": url, **hook})
+    assert found in line(findings(run, webhook_url=url), "Webhook")
+    elsewhere = line(findings(run, webhook_url="https://other.example"), "Webhook")
+    assert "has none for https://other.example" in elsewhere
+
+
+@pytest.mark.parametrize(
+    ("options", "config", "about", "found"),
+    [
+        ({}, {"api_key": "SG.a.b"}, "API key", "FAIL"),
+        ({}, {"api_key": ""}, "API key", "FAIL"),
+        ({"allowed_ips": ("10.0.0.1",)}, {}, "IP access", "IP Access Management"),
+        ({"scopes": ("mail.send",)}, {}, "Scopes", "lacks marketing.read"),
+        ({"generation": "none"}, {}, "Marketing Campaigns", "does not use it"),
+        ({"generation": "legacy"}, {}, "Marketing Campaigns", "legacy generation"),
+        ({"generation": "legacy"}, {"api_generation": "marketing"}, "Marketing", "FAIL"),
+        ({}, {"region": "eu"}, "Region", "no EU host for campaigns, lists"),
+        ({}, {"event_log_url": "sqlite:////nowhere/events.db"}, "Event log", "event_log_url"),
+        ({}, {"api_url": "http://127.0.0.1:9"}, "SendGrid", "check api_url"),
+    ],
+)
+def test_the_doctor_names_what_is_wrong(
+    serve: Serve, options: dict[str, Any], config: dict[str, Any], about: str, found: str
+) -> None:
+    assert found in line(findings(serve(**options), **config), about)
+
+
+# -- the process ------------------------------------------------------------------------------
+
+TAP = Path(sys.executable).with_name("tap-sendgrid")
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("TAP_SENDGRID_", "LOGLEVEL"))}
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator(SimulatorOptions(contacts=60_000, seed=3)) as running:
+        yield running
+
+
+def environment(simulator: Simulator, tmp_path: Path, **more: str) -> dict[str, str]:
+    return {
+        **CLEAN,
+        "TAP_SENDGRID_API_KEY": simulator.api_key,
+        "TAP_SENDGRID_API_URL": simulator.url,
+        "TAP_SENDGRID_EVENT_LOG_URL": f"sqlite:///{tmp_path / 'events.db'}",
+        **more,
+    }
+
+
+def command(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [TAP, *arguments], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_discovery_works_offline_with_nothing_set(tmp_path: Path) -> None:
+    done = command("--discover", env={**CLEAN, "HOME": str(tmp_path)})
+    assert done.returncode == 0
+    streams = json.loads(done.stdout)["streams"]
+    assert len(streams) == 31
+    for stream in streams:
+        assert stream["key_properties"] == ["id"]
+        properties = stream["schema"]["properties"]
+        assert all(p.get("description") and (p.get("type")) for p in properties.values())
+
+
+def test_discovery_with_a_key_and_no_network_is_quick() -> None:
+    env = {**CLEAN, "TAP_SENDGRID_API_KEY": "SG.a.b", "TAP_SENDGRID_API_URL": "http://127.0.0.1:9"}
+    began = time.monotonic()
+    done = command("--config=ENV", "--discover", env=env)
+    assert done.returncode == 0
+    assert time.monotonic() - began < 10
+
+
+def test_about_describes_every_setting() -> None:
+    done = command("--about", "--format=json", env=CLEAN)
+    about = json.loads(done.stdout)
+    settings = about["settings"]["properties"]
+    assert settings["api_key"]["secret"] is True
+    ours = set(TapSendGrid.config_jsonschema["properties"])
+    assert {"api_key", "region", "start_date", "follow", "event_log_url"} <= ours
+    assert all(settings[name].get("title") and settings[name].get("description") for name in ours)
+
+
+def test_a_rejected_key_exits_1_without_a_traceback(simulator: Simulator, tmp_path: Path) -> None:
+    env = environment(simulator, tmp_path, TAP_SENDGRID_API_KEY="SG.no.secretpart")
+    done = command("--config=ENV", env=env)
+    assert done.returncode == 1
+    assert "Invalid Credentials" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "secretpart" not in done.stderr + done.stdout
+
+
+def test_test_is_the_doctor(simulator: Simulator, tmp_path: Path) -> None:
+    good = command("--config=ENV", "--test", env=environment(simulator, tmp_path))
+    assert (good.returncode, good.stdout[:11]) == (0, "ok    API k")
+    bad = command(
+        "--config=ENV", "--test", env=environment(simulator, tmp_path, TAP_SENDGRID_API_KEY="x")
+    )
+    assert bad.returncode == 1
+    assert bad.stdout.startswith("FAIL  API key")
+
+
+def test_debug_traces_each_request_without_secrets(simulator: Simulator, tmp_path: Path) -> None:
+    catalog = only("recipients", tmp_path)
+    env = environment(simulator, tmp_path, TAP_SENDGRID_LOGLEVEL="DEBUG")
+    done = command("--config=ENV", "--catalog", str(catalog), env=env)
+    assert "GET /v3/marketing/field_definitions -> 200" in done.stderr
+    assert simulator.api_key not in done.stderr
+    assert "X-Amz-Signature" not in done.stderr
+    assert "@" not in done.stderr
+
+
+def only(stream: str, tmp_path: Path) -> Path:
+    catalog = TapSendGrid(config={}).catalog_dict
+    for entry in catalog["streams"]:
+        for item in entry["metadata"]:
+            if not item["breadcrumb"]:
+                item["metadata"]["selected"] = entry["stream"] == stream
+    path = tmp_path / "catalog.json"
+    path.write_text(json.dumps(catalog))
+    return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_stopped_is_finished_by_the_next(
+    simulator: Simulator, tmp_path: Path, number: int
+) -> None:
+    """The reader keeps what came before the last STATE that it got, as a target does."""
+    env = environment(simulator, tmp_path)
+    catalog = only("recipients", tmp_path)
+    process = subprocess.Popen(
+        [TAP, "--config=ENV", "--catalog", catalog],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout is not None
+    ids: set[str] = set()
+    pending: set[str] = set()
+    state: dict[str, Any] = {}
+    states = 0
+    for raw in process.stdout:
+        try:
+            message = json.loads(raw)
+        except ValueError:
+            assert number == signal.SIGKILL  # only a kill may tear a line
+            break
+        if message["type"] == "RECORD":
+            pending.add(message["record"]["id"])
+        elif message["type"] == "STATE":
+            ids |= pending
+            pending, state = set(), message["value"]
+            states += 1
+            if states == 2:
+                process.send_signal(number)
+    process.stdout.close()
+    assert process.wait(30) == (0 if number == signal.SIGTERM else -9)
+    assert 0 < len(ids) < 60_000
+    before = tmp_path / "state.json"
+    before.write_text(json.dumps(state))
+    rest = command("--config=ENV", "--catalog", str(catalog), "--state", str(before), env=env)
+    messages = [json.loads(text) for text in rest.stdout.splitlines()]
+    got = {m["record"]["id"] for m in messages if m["type"] == "RECORD"}
+    assert len(got) < 60_000
+    assert len(ids | got) == 60_000
+
+
+def test_a_partial_run_exits_1_and_says_what_was_not_synced(tmp_path: Path) -> None:
+    with Simulator(SimulatorOptions(scopes=("marketing.read",))) as simulator:
+        env = environment(simulator, tmp_path)
+        done = command("--config=ENV", "--catalog", str(only("templates", tmp_path)), env=env)
+    assert done.returncode == 1
+    assert "Not synced: templates: the API key lacks the permission templates.read" in done.stderr
+    assert "Traceback" not in done.stderr
