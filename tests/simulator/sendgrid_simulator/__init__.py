@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sendgrid_simulator.account import Account
 from sendgrid_simulator.messages import MessageBook, generate_events
+from sendgrid_simulator.mixing import disorder, drift, repeat
 from sendgrid_simulator.options import Fault, SimulatorOptions
 from sendgrid_simulator.sender import RetryPolicy, SendReport, WebhookSender
 from sendgrid_simulator.server import SeenRequest, Simulator
@@ -19,9 +20,12 @@ __all__ = [
     "Simulator",
     "SimulatorOptions",
     "WebhookSender",
+    "disorder",
+    "drift",
     "frame",
     "generate_events",
     "new_private_key",
     "public_key_text",
+    "repeat",
     "sign_delivery",
 ]

@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sendgrid_simulator.messages import MessageBook
+from sendgrid_simulator.mixing import disorder, drift, repeat
 from sendgrid_simulator.options import Fault, SimulatorOptions
-from sendgrid_simulator.sender import RetryPolicy, WebhookSender, disorder, repeat
+from sendgrid_simulator.sender import RetryPolicy, WebhookSender
 from sendgrid_simulator.server import Simulator
 from sendgrid_simulator.signing import new_private_key, public_key_text
 from sendgrid_simulator.times import DAY, midnight
@@ -128,6 +129,7 @@ def serve(host: str, port: int, more: tuple[str, ...], **settings: Any) -> None:
 @click.option(
     "--repeat-share", default=0.0, show_default=True, help="Share of the events that come twice."
 )
+@click.option("--drift", "odd_types", is_flag=True, help="Give a fifth of them other types.")
 @click.option("--disorder/--no-disorder", "shuffle", help="Shuffle events within a window of 500.")
 @click.option("--retry/--no-retry", help="Try again until a 2xx comes, at growing intervals.")
 @click.option(
@@ -161,6 +163,8 @@ def send(url: str, **chosen: Any) -> None:
     start = chosen["start"] or midnight() - (days + 1) * DAY
     book = MessageBook(chosen["messages"], seed, start, days * DAY)
     events: Iterator[dict[str, Any]] = (event for item in book for event in item.events)
+    if chosen["odd_types"]:
+        events = drift(events, seed)
     if chosen["shuffle"]:
         events = disorder(events, seed)
     if chosen["repeat_share"]:

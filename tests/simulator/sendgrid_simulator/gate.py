@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 #: Limits that are documented or were seen live; `SimulatorOptions.rate_limits` goes over them.
 DOCUMENTED_LIMITS: dict[str, tuple[int, float]] = {
     "GET /v3/messages": (6, 60.0),
-    "POST /v3/messages/download": (1, 43200.0),
     "POST /v3/contactdb/recipients": (3, 2.0),
 }
 _BAD_KEY = "The provided authorization grant is invalid, expired, or revoked"

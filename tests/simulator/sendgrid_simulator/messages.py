@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from sendgrid_simulator.lives import LIVES, Life, Noise
+from sendgrid_simulator.life import Life, Noise
+from sendgrid_simulator.lives import LIVES
 from sendgrid_simulator.times import DAY
 
 _ODD = 2654435761

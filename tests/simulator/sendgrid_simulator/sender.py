@@ -11,7 +11,6 @@ import base64
 import heapq
 import itertools
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -95,38 +94,6 @@ def batches(events: Iterable[dict[str, Any]], size: int = 100) -> Iterator[Batch
         length += len(encoded) + 3
     if part:
         yield Batch(part)
-
-
-def disorder(
-    events: Iterable[dict[str, Any]], seed: int, window: int = 500
-) -> Iterator[dict[str, Any]]:
-    """The same events, shuffled within a window: delivered comes before processed at times."""
-    rng = random.Random(seed)
-    held: list[dict[str, Any]] = []
-    for event in events:
-        if len(held) < window:
-            held.append(event)
-            continue
-        place = rng.randrange(window)
-        yield held[place]
-        held[place] = event
-    rng.shuffle(held)
-    yield from held
-
-
-def repeat(
-    events: Iterable[dict[str, Any]], share: float, seed: int, distance: int = 200
-) -> Iterator[dict[str, Any]]:
-    """The same events, of which this share comes a second time, some events later."""
-    rng = random.Random(seed)
-    waiting: list[dict[str, Any]] = []
-    for event in events:
-        yield event
-        if rng.random() < share:
-            waiting.append(event)
-        if len(waiting) > distance * share:
-            yield waiting.pop(rng.randrange(len(waiting)))
-    yield from waiting
 
 
 def with_new_ids(batch: Batch) -> Batch:

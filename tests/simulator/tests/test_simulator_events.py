@@ -18,7 +18,8 @@ from sendgrid_simulator import (
     public_key_text,
     sign_delivery,
 )
-from sendgrid_simulator.sender import MAX_BODY, batches, disorder, repeat
+from sendgrid_simulator.mixing import disorder, drift, repeat
+from sendgrid_simulator.sender import MAX_BODY, batches
 
 DELIVERY = {"processed", "deferred", "delivered", "bounce", "dropped"}
 
@@ -98,6 +99,10 @@ def test_every_documented_oddity_comes(events):
     opens = of(events, "open")
     assert {event.get("sg_machine_open") for event in opens} == {True, False, None}
     assert any("mc_stats" in event and event["send_at"].isdigit() for event in opens)
+    assert any("mc_auto_id" in event for event in events)
+    assert any(event.get("sg_content_type") == "amp" and "url" in event for event in opens)
+    assert any("pool" in event for event in of(events, "dropped"))
+    assert any("asm_group_id" in event for event in of(events, "click"))
     assert any("newsletter" in event for event in events)
     assert any(event.get("marketing_campaign_id") == 23314 for event in events)
     assert any("cert_err" in event for event in events)
@@ -158,6 +163,21 @@ def test_disorder_and_repeats_lose_nothing(events):
     extra = len(repeated) - len(events)
     assert 0.03 * len(events) < extra < 0.07 * len(events)
     assert {str(event) for event in repeated} == {str(event) for event in events}
+
+
+def test_types_drift_as_in_captures(events):
+    drifted = list(drift(iter(events), 1, share=1.0))
+    assert [event.get("sg_event_id") for event in drifted] == [
+        event.get("sg_event_id") for event in events
+    ]
+    for new, old in zip(drifted, events, strict=True):
+        second = old["timestamp"]
+        assert new["timestamp"] in (str(second), second * 1000)
+    assert {event["tls"] for event in drifted if "tls" in event} == {0, True}
+    assert all(isinstance(event["attempt"], int) for event in of(drifted, "deferred"))
+    some = list(drift(iter(events), 1))
+    unchanged = sum(new == old for new, old in zip(some, events, strict=True))
+    assert 0.7 < unchanged / len(events) < 0.9
 
 
 def test_the_sender_retries_until_acknowledged(receiver, verify):
