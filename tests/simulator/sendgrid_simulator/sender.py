@@ -19,25 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sendgrid_simulator.mixing import disorder, repeat
 from sendgrid_simulator.oauth import TokenSource
 from sendgrid_simulator.post import new_pool, post
 from sendgrid_simulator.signing import DELIVERY_HEADERS, encode_event, frame_encoded, sign_body
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-
-__all__ = [
-    "MAX_BODY",
-    "Batch",
-    "RetryPolicy",
-    "SendReport",
-    "WebhookSender",
-    "batches",
-    "disorder",
-    "repeat",
-    "with_new_ids",
-]
 
 MAX_BODY = 768 * 1024
 _ENGAGEMENT = {"open", "click", "spamreport", "unsubscribe", "group_unsubscribe"}
