@@ -112,7 +112,8 @@ class LogFile:
                 create_log(path)
             check_folder(path.parent)
             with translated(path):
-                self._writer = connect(path, 0, max_bytes=max_bytes)
+                # Another process that opens or closes the same log locks it for a moment.
+                self._writer = connect(path, timeout, max_bytes=max_bytes)
             self._identity = self._find_identity()
         except OSError as error:
             raise EventLogError(
@@ -123,6 +124,7 @@ class LogFile:
         try:
             with translated(path):
                 check_is_log(self._writer, path)
+                self._writer.execute("PRAGMA busy_timeout = 0")  # from here on _begin waits
         except BaseException:
             self._writer.close()
             raise

@@ -1,0 +1,27 @@
+"""Several processes start at once on one log, as a receiver and a tap do."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+from tap_sendgrid.event_log import open_event_log
+
+OPENERS = 4
+
+
+def test_openers_do_not_lock_each_other_out(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(OPENERS) as threads:
+        for number in range(15):
+            url = f"sqlite:///{tmp_path / f'{number}.db'}"
+            start = Barrier(OPENERS)
+
+            def open_and_close(consumer: int, url: str = url, start: Barrier = start) -> int:
+                start.wait()
+                log = open_event_log(url)
+                log.commit(f"consumer {consumer}", 0)
+                log.close()
+                return 1
+
+            assert sum(threads.map(open_and_close, range(OPENERS))) == OPENERS
