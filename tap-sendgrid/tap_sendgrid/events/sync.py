@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from singer_sdk.exceptions import ConfigValidationError
@@ -62,7 +65,7 @@ def sync_events(tap: Tap, streams: Sequence[EventStream]) -> None:
     if log is None:
         return
     try:
-        with open_writer(tap, chosen) as writer, _stop_signals() as stopped:
+        with open_writer(tap, chosen) as writer, _stop_signals() as stopped, _rare_collection():
             _Pass(tap, log, chosen, writer, stopped).run(follow=follow)
     finally:
         log.close()
@@ -95,6 +98,17 @@ def _stop_signals() -> Iterator[_Stopped]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def _rare_collection() -> Iterator[None]:
+    """Let Python look for cycles rarely: events are many objects and no cycles among them."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class _Pass:
@@ -176,8 +190,8 @@ class _Pass:
                 reason,
             )
         self._records += len(records) - len(too_large)
-        for name, _ in records:
-            self._counters[name].value += 1
+        for name, count in Counter(map(itemgetter(0), records)).items():
+            self._counters[name].value += count
 
     def _tick(self, until: int) -> None:
         """At the border of a delivery: STATE and a line of progress, when they are due."""

@@ -8,11 +8,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import msgspec
 import pytest
 from tap_sendgrid.event_log import Delivery, EventLog, open_event_log
 from tap_sendgrid.events import event_stream_classes
 from tap_sendgrid.tap import TapSendGrid
+
+# Tests share the machine with others: how long an example takes says nothing.
+hypothesis.settings.register_profile("events", deadline=None)
+hypothesis.settings.load_profile("events")
 
 SAMPLES = [
     json.loads(line)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tap_sendgrid.events import convert as convert_module
 from tap_sendgrid.events.convert import Converter, hashed_id, iso
 from tap_sendgrid.events.fields import EVENT_TYPES, FIELDS, fields_of
 from tap_sendgrid.events.parse import parse_body
@@ -22,6 +23,9 @@ VALIDATORS = {name: jsonschema.Draft202012Validator(schema) for name, schema in 
 STREAM_OF = {e.word: e.stream for e in EVENT_TYPES}
 RECEIVED = "2026-01-02T03:04:05.678901Z"
 ALL = Converter({e.stream: () for e in EVENT_TYPES})
+SELECTIVE = Converter(
+    {e.stream: ("email", "category", "tls", "pool", "occurred_at") for e in EVENT_TYPES}
+)
 
 
 def convert(event: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -352,6 +356,44 @@ def test_no_event_loses_a_key_and_every_record_is_valid(event: dict[str, Any]) -
         assert (name is not None and name in record) != (key in custom), key
     assert set(custom) <= set(event)
     msgspec.json.encode(record)
+
+
+@settings(max_examples=300)
+@given(events)
+def test_the_quick_way_gives_what_the_thorough_one_gives(event: dict[str, Any]) -> None:
+    check_both_ways(event)
+
+
+def check_both_ways(event: dict[str, Any]) -> bool:
+    """Whether the event goes the quick way; if so, the record is the same."""
+    for converter in (ALL, SELECTIVE):
+        word = event.get("event")
+        stream = converter._by_word.get(word if isinstance(word, str) else None, converter._other)
+        assert stream is not None
+        quick = stream.usual_record(event, RECEIVED)
+        if quick is None:
+            return False
+        assert quick == stream.record(event, RECEIVED)
+        assert all(type(quick[k]) is type(v) for k, v in stream.record(event, RECEIVED).items())
+    return True
+
+
+def test_what_sendgrid_sends_goes_the_quick_way(samples: list[dict[str, Any]]) -> None:
+    slow = [sample for sample in samples if not check_both_ways(sample)]
+    assert [sample["send_at"] for sample in slow] == ["1760011707000"]  # a text for an integer
+
+
+def test_ever_new_keys_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert_module, "_MAX_PLANS", 10)
+    converter = Converter({"_open": ()})
+    for number in range(35):
+        event = {"event": "open", "sg_event_id": "x", "timestamp": 1, f"key{number}": "v"}
+        converted = converter.convert(event, RECEIVED)
+        assert converted is not None
+        assert converted[1]["custom_args"] == {f"key{number}": "v"}
+    stream = converter._by_word["open"]
+    assert stream is not None
+    assert len(stream._plans) <= 10
 
 
 @given(events, st.randoms())

@@ -53,7 +53,7 @@ class Tap:
             self.messages.append(json.loads(line))
             if done(self.messages[-1]):
                 return
-        raise AssertionError("the tap ended")
+        raise AssertionError(f"the tap ended: {self.process.stderr.read()[-2000:]}")  # type: ignore[union-attr]
 
     def finish(self) -> int:
         """Read the rest; the exit code."""
