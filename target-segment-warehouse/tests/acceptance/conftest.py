@@ -20,6 +20,13 @@ def zygote() -> Iterator[Zygote]:
     process.close()
 
 
+@pytest.fixture(autouse=True)
+def _no_process_is_left(zygote: Zygote) -> Iterator[None]:
+    yield
+    while zygote.processes:
+        zygote.processes.pop().abandon()
+
+
 @pytest.fixture(params=["duckdb", "postgres"])
 def engine(request: pytest.FixtureRequest) -> str:
     """The name of the engine under test."""

@@ -130,6 +130,7 @@ class Zygote:
             env=environment,
             text=True,
         )
+        self.processes: list[Process] = []
         self._answers = threading.Condition()
         self._pids: list[int] = []
         self._codes: dict[int, int] = {}
@@ -207,6 +208,15 @@ class Process:
         """Send a signal."""
         os.kill(self.pid, number)
 
+    def abandon(self) -> None:
+        """End it, whatever it does: for tests that failed before they could."""
+        if self.zygote.wait(self.pid, 0) is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.zygote.wait(self.pid, 10)
+        if self.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.stdin.close()
+
     def finish(self, timeout: float = 120) -> Result:
         """Close its input, wait for its end and return what it left."""
         if self.stdin is not None and not self.stdin.closed:
@@ -265,7 +275,9 @@ class Warehouse:
             }
         )
         stdin = files["in"].open("wb") if lines is None else None
-        return Process(self.zygote, pid, files["out"], files["err"], stdin)
+        process = Process(self.zygote, pid, files["out"], files["err"], stdin)
+        self.zygote.processes.append(process)
+        return process
 
     def run(self, *lines: Line, timeout: float = 120, **config: Any) -> Result:
         """Run the target over the messages to its end."""

