@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sendgrid_simulator.http import ApiError, Area, Call, json_response, not_found
 from sendgrid_simulator.population import TEXT_FIELDS, Contact, ContactBook
 from sendgrid_simulator.sgql import Language, Query, QueryError, parse
-from sendgrid_simulator.times import iso
+from sendgrid_simulator.times import iso, iso_fraction
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -40,6 +40,7 @@ def _language(book: ContactBook) -> Language:
 def render_contact(call: Call, contact: Contact) -> dict[str, Any]:
     """A contact as the API gives it: unset text is ``""``, unset custom fields are left out."""
     body: dict[str, Any] = {name: contact.text.get(name, "") for name in TEXT_FIELDS}
+    clock = iso_fraction if call.account.options.fractional_times else iso
     return body | {
         "id": contact.id,
         "email": contact.email,
@@ -47,8 +48,8 @@ def render_contact(call: Call, contact: Contact) -> dict[str, Any]:
         "list_ids": contact.list_ids,
         "segment_ids": contact.segment_ids,
         "custom_fields": contact.custom_fields,
-        "created_at": iso(contact.created_at),
-        "updated_at": iso(contact.updated_at),
+        "created_at": clock(contact.created_at),
+        "updated_at": clock(contact.updated_at),
         "_metadata": {"self": f"{call.base_url}/v3/marketing/contacts/{contact.id}"},
     }
 

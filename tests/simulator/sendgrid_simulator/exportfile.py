@@ -6,7 +6,7 @@ What a row says is what `ContactBook.get` says of the contact; a test compares t
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,14 @@ class Snapshot:
         indexes: The contacts, in the file's order.
         changed: The contacts that were changed or added by then.
         fields: Names of the custom fields by then.
+        clock: How times are written.
     """
 
     book: ContactBook
     indexes: Sequence[int]
     changed: dict[int, Contact]
     fields: list[str]
+    clock: Callable[[int], str] = iso
 
     @classmethod
     def take(cls, book: ContactBook, list_ids: list[str], segment_ids: list[str]) -> Snapshot:
@@ -64,14 +66,14 @@ def mean_row_bytes(snapshot: Snapshot, file_type: str) -> int:
 # -- newline-delimited JSON --------------------------------------------------------------------
 
 
-def export_object(contact: Contact) -> dict[str, Any]:
+def export_object(contact: Contact, clock: Callable[[int], str] = iso) -> dict[str, Any]:
     """A contact as an export's JSON has it: ``contact_id``, and what is unset left out."""
     row: dict[str, Any] = {name: value for name, value in contact.text.items() if value}
     row |= {
         "contact_id": contact.id,
         "email": contact.email,
-        "created_at": iso(contact.created_at),
-        "updated_at": iso(contact.updated_at),
+        "created_at": clock(contact.created_at),
+        "updated_at": clock(contact.updated_at),
     }
     if contact.alternate_emails:
         row["alternate_emails"] = contact.alternate_emails
@@ -104,17 +106,17 @@ def json_rows(snapshot: Snapshot, indexes: Sequence[int], chunk: int) -> Iterato
             )
         )
     mixed, id_of, email_of = book.mixed, book.id_of, book.email_of
-    created, updated = book.created_at, book.updated_at
+    created, updated, clock = book.created_at, book.updated_at, snapshot.clock
     for start in range(0, len(indexes), chunk):
         lines: list[str] = []
         for i in indexes[start : start + chunk]:
             if i in changed:
-                lines.append(_json.encode(export_object(changed[i])).decode() + "\n")
+                lines.append(_json.encode(export_object(changed[i], clock)).decode() + "\n")
                 continue
             a, b, c, d = parts[mixed(i) % PROFILES]
             lines.append(
-                f'{{{a}"contact_id":"{id_of(i)}",{b}"created_at":"{iso(created(i))}",'
-                f'{c}"email":"{email_of(i)}",{d}"updated_at":"{iso(updated(i))}"}}\n'
+                f'{{{a}"contact_id":"{id_of(i)}",{b}"created_at":"{clock(created(i))}",'
+                f'{c}"email":"{email_of(i)}",{d}"updated_at":"{clock(updated(i))}"}}\n'
             )
         yield "".join(lines).encode()
 
@@ -140,6 +142,7 @@ def csv_rows(snapshot: Snapshot, indexes: Sequence[int], chunk: int) -> Iterator
     if not indexes:
         return
     book, changed, fields = snapshot.book, snapshot.changed, snapshot.fields
+    clock = snapshot.clock
     header = ["email", *_BEFORE_TIMES, "alternate_emails", *_AFTER_ALTERNATE]
     header += ["created_at", "updated_at", "contact_id", *fields, *_NEWER]
     yield (_cells(name.upper() for name in header) + "\n").encode()
@@ -151,11 +154,11 @@ def csv_rows(snapshot: Snapshot, indexes: Sequence[int], chunk: int) -> Iterator
             if contact is None:
                 left, right = sides[book.mixed(i) % PROFILES]
                 email, key = book.email_of(i), book.id_of(i)
-                created, updated = iso(book.created_at(i)), iso(book.updated_at(i))
+                created, updated = clock(book.created_at(i)), clock(book.updated_at(i))
             else:
                 row = {**contact.text, "alternate_emails": contact.alternate_emails}
                 left, right = _sides(row, contact.custom_fields, fields)
                 email, key = contact.email, contact.id
-                created, updated = iso(contact.created_at), iso(contact.updated_at)
+                created, updated = clock(contact.created_at), clock(contact.updated_at)
             lines.append(f'"{email}",{left},"{created}","{updated}","{key}",{right}\n')
         yield "".join(lines).encode()

@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 
 from sendgrid_simulator.exportfile import Snapshot, csv_rows, json_rows, mean_row_bytes
 from sendgrid_simulator.http import ApiError, Area, Call, forbidden, json_response, not_found, paged
-from sendgrid_simulator.times import DAY, iso
+from sendgrid_simulator.times import DAY, iso, iso_fraction
 
 if TYPE_CHECKING:
     from sendgrid_simulator.account import Account, ContactList, Segment
@@ -67,6 +67,7 @@ def advance(account: Account, job: ExportJob) -> None:
         return
     options = account.options
     job.snapshot = Snapshot.take(account.contacts, job.list_ids, job.segment_ids)
+    job.snapshot.clock = iso_fraction if options.fractional_times else iso
     job.rows_per_file = options.export_rows_per_file or max(
         1, job.max_file_size * 1_000_000 // mean_row_bytes(job.snapshot, job.file_type)
     )

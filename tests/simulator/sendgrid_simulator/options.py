@@ -64,6 +64,7 @@ class SimulatorOptions:
         segments: Number of segments (2.0, the first of which belongs to a list; legacy: contactdb).
         segments_v1: Number of segments of the deprecated first kind.
         campaigns: Number of single sends (legacy: campaigns).
+        fractional_times: Times of contacts come with milliseconds, as in examples of the specs.
         same_second: How many of the newest contacts share one second of ``updated_at`` (a bulk
             upsert, which defeats every bisection by time).
         messages: Number of messages in the account's history (webhook events, logs, statistics).
@@ -107,6 +108,7 @@ class SimulatorOptions:
     segments: int = 2
     segments_v1: int = 0
     campaigns: int = 5
+    fractional_times: bool = False
     same_second: int = 1
     messages: int = 0
     message_days: int = 7

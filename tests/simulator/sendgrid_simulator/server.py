@@ -108,6 +108,8 @@ class Simulator:
         subusers: The accounts of the subusers, by user name.
         requests: The requests seen, oldest first.
         faults: Disturbances to come; append a `Fault` to cause one.
+        hooks: Called with each request before it is answered, in the server's thread: what they
+            change happens in the middle of a client's run.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Simulator:
         }
         self.requests: list[SeenRequest] = []
         self.faults: list[Fault] = self.options.faults
+        self.hooks: list[Callable[[SeenRequest], None]] = []
         self._limiter = RateLimiter(self.options)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -254,6 +257,8 @@ class Simulator:
                 body,
             )
             self._remember(seen)
+            for hook in self.hooks:
+                hook(seen)
             fault = next(
                 (f for f in self.faults if f.strikes(request.method, request.url.path)), None
             )

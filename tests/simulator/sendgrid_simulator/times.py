@@ -25,6 +25,11 @@ def iso(seconds: int) -> str:
     return _date(day) + _clock(second)
 
 
+def iso_fraction(seconds: int) -> str:
+    """The same with milliseconds, as some examples of the specs have it."""
+    return f"{iso(seconds)[:-1]}.{seconds % 1000:03d}Z"
+
+
 def date_of(seconds: int) -> str:
     """The UTC day of an instant as ``YYYY-MM-DD``."""
     return _date(seconds // DAY)

@@ -11,6 +11,7 @@ import time
 import pytest
 import requests
 from sendgrid_simulator import Fault
+from sendgrid_simulator.times import iso_fraction
 
 EXPORTS = "/v3/marketing/contacts/exports"
 
@@ -187,6 +188,18 @@ def test_an_export_is_a_snapshot(start, client):
     book.update(1, sim.account.anchor + 1, first_name="After")
     rows = {row["contact_id"]: row for row in json_lines(job)}
     assert rows[book.id_of(1)]["first_name"] == "Before"
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_times_may_have_fractions(start, client, kind):
+    sim = start(contacts=20, export_polls=0, fractional_times=True)
+    http = client(sim)
+    sim.account.contacts.update(1, sim.account.anchor + 5)
+    job, _ = export(http, {"file_type": kind})
+    text = fetch(job["urls"][0]).decode()
+    assert iso_fraction(sim.account.anchor + 5) in text
+    assert text.count(".") > 60
+    assert http.get("/v3/marketing/contacts").json()["result"][0]["updated_at"][19] == "."
 
 
 def test_a_download_can_be_cut(start, client):

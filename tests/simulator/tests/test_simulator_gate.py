@@ -135,6 +135,20 @@ def test_slow_and_null_answers(start, client):
     assert http.get("/v3/marketing/lists").json()["result"]
 
 
+def test_hooks_change_the_account_in_the_middle_of_a_run(start, client):
+    sim = start(lists=3)
+    http = client(sim)
+
+    def drop_a_list(seen):
+        if "page_token" in seen.query:
+            sim.account.lists.pop()
+
+    first = http.get("/v3/marketing/lists?page_size=1").json()
+    sim.hooks.append(drop_a_list)
+    second = http.get(first["_metadata"]["next"]).json()
+    assert (first["_metadata"]["count"], second["_metadata"]["count"]) == (3, 2)
+
+
 def test_requests_are_remembered_and_unknown_paths_are_404(start, client):
     sim = start()
     answer = client(sim).get("/v3/nothing/here?a=1")
