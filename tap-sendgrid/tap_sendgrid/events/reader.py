@@ -44,10 +44,7 @@ def convert_delivery(converter: Converter, delivery: Delivery) -> Converted:
 
 
 def open_log(tap: Tap, streams: Sequence[EventStream], *, create: bool = False) -> EventLog | None:
-    """Open the tap's event log and tell it how far the target has come.
-
-    The state that a run is given holds what the target had committed, so everything up to the
-    smallest bookmark may be trimmed from the log.
+    """Open the tap's event log.
 
     Returns:
         The log; None, with a warning, where there is none yet and no state says there was one.
@@ -56,8 +53,7 @@ def open_log(tap: Tap, streams: Sequence[EventStream], *, create: bool = False) 
         EventLogError: The log cannot be opened, or the state belongs to another log.
     """
     url = tap.config.get("event_log_url") or DEFAULT_EVENT_LOG_URL
-    bookmarks = {stream.name: stream.bookmark for stream in streams}
-    furthest = max(bookmarks.values(), default=0)
+    furthest = max((stream.bookmark for stream in streams), default=0)
     try:
         log = open_event_log(url, create=create)
     except EventLogError as error:
@@ -79,5 +75,14 @@ def open_log(tap: Tap, streams: Sequence[EventStream], *, create: bool = False) 
             "clear the state of the event streams to read this log from its start (events that "
             "are in the warehouse already do not come twice).",
         )
-    log.commit(tap.config.get("event_log_consumer") or tap.name, min(bookmarks.values()))
     return log
+
+
+def commit_position(tap: Tap, log: EventLog, streams: Sequence[EventStream]) -> None:
+    """Tell the log how far the target has come, from the state that the run was given.
+
+    That state holds what the target had committed, so whatever lies before the smallest bookmark
+    of the selected streams may be trimmed. To be called before any bookmark moves.
+    """
+    consumer = tap.config.get("event_log_consumer") or tap.name
+    log.commit(consumer, min(stream.bookmark for stream in streams))

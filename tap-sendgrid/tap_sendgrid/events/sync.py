@@ -16,7 +16,7 @@ from singer_sdk.exceptions import ConfigValidationError
 
 from tap_sendgrid.event_log import EventLog, LoggedDelivery
 from tap_sendgrid.events.convert import Converter
-from tap_sendgrid.events.reader import convert_delivery, open_log
+from tap_sendgrid.events.reader import commit_position, convert_delivery, open_log
 from tap_sendgrid.events.writer import Writer, open_writer
 
 if TYPE_CHECKING:
@@ -49,26 +49,29 @@ def sync_events(tap: Tap, streams: Sequence[EventStream]) -> None:
     if not chosen:
         return
     follow = bool(tap.config.get("follow"))
-    if tap.config.get("batch_config"):
-        if follow:
-            raise ConfigValidationError(
-                "`follow` and `batch_config` do not go together: batch files are written at the "
-                "end of a stream, and a stream that is followed has none. Remove one of them."
-            )
-        for stream in chosen:  # batch files are the SDK's: a pass for each stream
-            stream.sync()
-            stream.finalize_state_progress_markers()
-        return
-    for stream in chosen:
-        stream._write_schema_message()
+    batches = bool(tap.config.get("batch_config"))
+    if follow and batches:
+        raise ConfigValidationError(
+            "`follow` and `batch_config` do not go together: batch files are written at the "
+            "end of a stream, and a stream that is followed has none. Remove one of them."
+        )
     log = open_log(tap, chosen, create=follow)
-    if log is None:
-        return
     try:
-        with open_writer(tap, chosen) as writer, _stop_signals() as stopped, _rare_collection():
-            _Pass(tap, log, chosen, writer, stopped).run(follow=follow)
+        if log is not None:
+            commit_position(tap, log, chosen)
+        if batches:  # the SDK's affair: a pass for each stream
+            for stream in chosen:
+                stream.sync()
+                stream.finalize_state_progress_markers()
+            return
+        for stream in chosen:
+            stream._write_schema_message()
+        if log is not None:
+            with open_writer(tap, chosen) as writer, _stop_signals() as stopped, _rare_collection():
+                _Pass(tap, log, chosen, writer, stopped).run(follow=follow)
     finally:
-        log.close()
+        if log is not None:
+            log.close()
 
 
 class _Stopped:
@@ -147,14 +150,15 @@ class _Pass:
             self._state_due = time.monotonic() + STATE_SECONDS
             self._progress_due = time.monotonic() + PROGRESS_SECONDS
             until = self._log.end()
-            while True:
-                self._read(until)
-                if self._stopped or not follow:
-                    break
-                self._writer.flush()
-                self._tick(until)
-                until = self._wait_for_more(until)
-            self._write_state()
+            try:
+                while True:
+                    self._read(until)
+                    if self._stopped or not follow:
+                        break
+                    self._writer.flush()
+                    until = self._wait_for_more(until)
+            finally:  # what was written before a damaged delivery need not be read again
+                self._write_state()
         self._tap.logger.info(
             "Read the event log up to offset %d: %d events%s.",
             self._position,
@@ -223,9 +227,9 @@ class _Pass:
     def _wait_for_more(self, until: int) -> int:
         """Sleep until the log has grown or somebody wants to stop; return its end."""
         while not self._stopped:
+            self._tick(until)
             end = self._log.end()
             if end > until:
                 return end
             time.sleep(POLL_SECONDS)
-            self._tick(until)
         return until

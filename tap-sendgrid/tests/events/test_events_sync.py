@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,36 @@ def test_batch_files(log: EventLog, run_tap: RunTap, tmp_path: Path) -> None:
     assert found["click"] == ["EEKhxyYSSjCQ4M92ZUTVtg", "c2"]
     assert len(found["bounce"]) == 3
     assert bookmarks(last_state(messages)) == {"click": 2, "bounce": 2}
+
+
+def test_batch_files_do_not_commit_what_the_target_does_not_have(
+    log: EventLog, run_tap: RunTap, tmp_path: Path
+) -> None:
+    fill(log, 20)
+    run_tap(
+        selected=["_open", "click"],
+        state=state_at(_open=5, click=10),
+        batch_config={
+            "encoding": {"format": "jsonl", "compression": "gzip"},
+            "storage": {"root": tmp_path.as_uri()},
+        },
+    )
+    assert [p.offset for p in log.positions()] == [5]
+
+
+def test_what_comes_before_a_damaged_delivery_is_not_read_again(
+    log: EventLog, log_url: str, run_tap: RunTap, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    fill(log, 5)
+    with sqlite3.connect(log_url.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE deliveries SET body = x'00' WHERE offset = 4")
+    connection.close()
+    with pytest.raises(EventLogError, match="delivery 4") as error:
+        run_tap(selected=["_open"])
+    assert error.value.kind == "corrupt"
+    messages = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    assert [r["id"] for r in records(messages)] == ["e0", "e1", "e2"]
+    assert bookmarks(last_state(messages)) == {"_open": 3}
 
 
 def test_follow_and_batch_files_exclude_each_other(run_tap: RunTap, tmp_path: Path) -> None:
