@@ -146,6 +146,9 @@ def _declare(kind: str) -> None:
         _move(call.account, kind)
         return response
 
+    if kind == "unsubscribes":
+        return  # one address is asked for at /v3/asm/suppressions/global/{email}
+
     @area.on("GET", f"/v3/suppression/{kind}/{{email}}", *scope)
     def one(call: Call) -> Response:
         row = call.account.suppressions[kind].get(call.param("email"))

@@ -147,8 +147,8 @@ def test_suppressions_are_bare_arrays_newest_first_500_a_page(start, client, kin
     second = times[250]
     bounded = http.get(f"{path}?start_time={second}&end_time={second}").json()
     assert {row["created"] for row in bounded} == {second}
-    one = http.get(f"{path}/{first[0]['email']}").json()
-    assert one == [first[0]]
+    if kind != "unsubscribes":
+        assert http.get(f"{path}/{first[0]['email']}").json() == [first[0]]
     named = http.get(f"{path}?email={kind}.69").json()
     assert {row["email"] for row in named} == {f"{kind}.69@example.org"} | {
         f"{kind}.69{n}@example.org" for n in range(10)

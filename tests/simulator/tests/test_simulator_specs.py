@@ -7,6 +7,7 @@ there is nothing to compare with, and only the tests of the comparison itself ru
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import requests
 from openapi_schema_validator import OAS30Validator, oas30_format_checker
 from sendgrid_simulator import Simulator, SimulatorOptions
+from sendgrid_simulator.server import AREAS
 from sendgrid_simulator.webhooks import Webhook
 
 SPECS = Path(__file__).resolve().parents[3].parent / "shared" / "reference" / "openapi"
@@ -279,6 +281,9 @@ def names_of(sim: Simulator) -> dict[str, str]:
         for name, failures, polls in (("$ready", 0, 0), ("$failed", 1, 0), ("$pending", 0, 5)):
             account.options.export_failures, account.options.export_polls = failures, polls
             names[name] = post(exports, {"list_ids": [account.lists[0].id]})
+    else:
+        account.options.export_polls = 0
+        names["$ready"] = post("/v3/contactdb/exports", {})
     return names
 
 
@@ -309,3 +314,30 @@ def test_the_comparison_sees_what_is_wrong():
 
 def test_every_case_is_a_call_of_its_own():
     assert len({f"{case.generation} {case}" for case in CASES}) == len(CASES)
+
+
+#: Endpoints that are not compared, and why not.
+UNCOMPARED = {
+    "GET /downloads/{}/{}": "a file on another host",
+    "GET /v3/subusers": "its spec is not among those at hand",
+    "GET /v3/marketing/campaigns": "in no spec",
+    "GET /v3/marketing/stats/singlesends/export": "CSV",
+    "POST /v3/user/webhooks/event/test": "204, no body",
+    "DELETE /v3/user/webhooks/event/settings/{}": "204, no body",
+    "GET /v3/user/webhooks/event/settings": "the spec has the form with an id only",
+    "PATCH /v3/user/webhooks/event/settings": "the spec has the form with an id only",
+    "GET /v3/user/webhooks/event/settings/signed": "the spec has the form with an id only",
+    "PATCH /v3/user/webhooks/event/settings/signed": "the spec has the form with an id only",
+    "DELETE /v3/marketing/contacts": "the spec has an object for the job id, others have text",
+    "DELETE /v3/contactdb/recipients": "204, no body",
+}
+
+
+def test_every_endpoint_is_compared_or_says_why_not():
+    served = {
+        f"{endpoint.method} {re.sub(r'{.*?}', '{}', endpoint.path)}"
+        for area in AREAS
+        for endpoint in area.endpoints
+    }
+    compared = {f"{case.method.upper()} {re.sub(r'{.*?}', '{}', case.template)}" for case in CASES}
+    assert served - compared == set(UNCOMPARED)
