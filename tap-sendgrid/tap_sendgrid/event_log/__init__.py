@@ -40,7 +40,8 @@ def open_event_log(url: str, *, create: bool = True) -> EventLog:
 
     Args:
         url: ``sqlite:///relative.db``, ``sqlite:////absolute.db``, each with an optional
-            ``?max_bytes=N`` (a bound on the file) and ``?timeout=S`` (seconds to wait for a lock).
+            ``?max_bytes=N`` (a bound on the file) and ``?timeout=S`` (seconds to wait for a lock);
+            ``nats://host:4222/stream`` or ``tls://...``, see ``NatsAddress`` for its options.
         create: Make the log if it does not exist.
 
     Raises:
@@ -63,9 +64,22 @@ def open_event_log(url: str, *, create: bool = True) -> EventLog:
             max_bytes=int(options["max_bytes"]) if "max_bytes" in options else None,
             timeout=options.get("timeout", 5.0),
         )
+    if parts.scheme in {"nats", "tls"}:
+        try:
+            from tap_sendgrid.event_log.nats import NatsEventLog
+        except ModuleNotFoundError as missing:
+            if (missing.name or "").partition(".")[0] != "nats":
+                raise
+            raise EventLogError(
+                "unavailable",
+                "an event log on NATS needs the extra `nats`: pip install 'tap-sendgrid[nats]'",
+            ) from missing
+
+        return NatsEventLog(url, create=create)
     raise EventLogError(
         "unavailable",
-        f"no event log is known for {url!r}: write sqlite:///events.db",
+        f"no event log is known for {parts.scheme or url!r}: write sqlite:///events.db or "
+        "nats://host:4222/stream",
     )
 
 

@@ -11,6 +11,9 @@ from typing import Literal, NamedTuple
 FORWARDER_PREFIX = "forward:"
 """Consumers that pass deliveries on to another URL; the others bring them into a warehouse."""
 
+SOURCE_HEADER = "x-source"
+"""Header of a delivery that did not come by webhook: says where from. It is not passed on."""
+
 ErrorKind = Literal["locked", "full", "corrupt", "not_a_log", "missing", "unavailable", "position"]
 
 

@@ -11,7 +11,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tap_sendgrid.event_log.base import (
@@ -26,6 +26,7 @@ from tap_sendgrid.event_log.base import (
     Quarantined,
     Trimmed,
 )
+from tap_sendgrid.event_log.micros import from_micros, to_micros
 from tap_sendgrid.event_log.sqlite_file import LogFile, as_log_error, translated
 
 READ_BATCH_BYTES = 8 << 20
@@ -33,19 +34,6 @@ READ_BATCH_ROWS = 2000
 TRIM_BATCH_ROWS = 1000
 VACUUM_PAGES = 2000
 KEPT_MINUTES = 24 * 60
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def to_micros(moment: datetime) -> int:
-    """Microseconds since 1970, exactly."""
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def from_micros(micros: int) -> datetime:
-    """The UTC moment of :func:`to_micros`."""
-    return _EPOCH + timedelta(microseconds=micros)
 
 
 class SQLiteEventLog(EventLog):

@@ -57,7 +57,10 @@ class Endpoint:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            request_queue_size = 100
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://user:pw@127.0.0.1:{self.server.server_address[1]}/hook?key=1"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
