@@ -20,10 +20,10 @@ import msgspec
 
 from tap_sendgrid.api.errors import NotFound
 from tap_sendgrid.event_log import Delivery, EventLog
+from tap_sendgrid.event_log.base import SOURCE_HEADER
 from tap_sendgrid.history.source import Event, MessageEvents, Source
 
 PROGRESS_KEY: Final = "history.backfill"
-SOURCE_HEADER: Final = "x-source"
 HEADERS: Final = {"content-type": "application/json", SOURCE_HEADER: "backfill"}
 
 _SECOND: Final = timedelta(seconds=1)

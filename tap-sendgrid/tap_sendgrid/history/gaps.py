@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from tap_sendgrid.api.client import Client
+from tap_sendgrid.api.errors import Forbidden, SendGridError
 from tap_sendgrid.event_log import EventLog
 from tap_sendgrid.events.convert import Converter
 from tap_sendgrid.events.fields import EVENT_TYPES
@@ -67,10 +68,21 @@ def find_gaps(ours: Counts, theirs: Counts, tolerance: float = 0.0) -> list[Gap]
 
 
 def count_statistics(client: Client, first: date, last: date) -> Counts:
-    """SendGrid's counts of the days ``first`` to ``last``, both included."""
+    """SendGrid's counts of the days ``first`` to ``last``, both included.
+
+    Raises:
+        SendGridError: Among others, the key lacks the permission.
+    """
     counts: Counts = defaultdict(int)
     params = {"start_date": str(first), "end_date": str(last), "aggregated_by": "day"}
-    for row in client.get("/v3/stats", params):
+    try:
+        rows = client.get("/v3/stats", params)
+    except Forbidden as problem:
+        raise SendGridError(
+            f"this API key may not read statistics ({problem.answer}). Give it the permission "
+            "Stats (stats.read) in SendGrid under Settings > API Keys."
+        ) from None
+    for row in rows or []:
         day = date.fromisoformat(row["date"][:10])
         for stat in row.get("stats") or []:
             for metric, kind in METRICS.items():

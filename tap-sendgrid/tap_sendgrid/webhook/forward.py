@@ -27,6 +27,7 @@ from tap_sendgrid.event_log import (
     EventLogError,
     LoggedDelivery,
 )
+from tap_sendgrid.event_log.base import SOURCE_HEADER
 
 logger = logging.getLogger("sendgrid-webhook.forward")
 
@@ -168,9 +169,10 @@ class Forwarder:
         return end
 
     def _post(self, attempt: _Try) -> int | None:
-        return (
-            None if self._stop.is_set() else post(self._session, self._url, attempt.logged.delivery)
-        )
+        delivery = attempt.logged.delivery
+        if SOURCE_HEADER in delivery.headers:
+            return 204  # a backfill: unsigned, and SendGrid told that URL itself at the time
+        return None if self._stop.is_set() else post(self._session, self._url, delivery)
 
     def _settle(self, tries: list[_Try], statuses: list[int | None]) -> list[_Try]:
         """What has to be tried again, in log order."""

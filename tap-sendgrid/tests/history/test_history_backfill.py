@@ -14,6 +14,7 @@ from sendgrid_simulator import Simulator
 from sendgrid_simulator.options import Fault
 from tap_sendgrid.api.errors import SendGridError
 from tap_sendgrid.event_log import Delivery, EventLog
+from tap_sendgrid.events.fields import _MARKETING
 from tap_sendgrid.history.backfill import PROGRESS_KEY, Request, as_deliveries, backfill
 from tap_sendgrid.history.cli import choose_source
 from tap_sendgrid.history.logs import LogsSource, webhook_event
@@ -39,11 +40,9 @@ NOT_IN_THE_LOGS: dict[str, set[str] | None] = {
     "useragent": {"unsubscribe"},
     "send_at": {"open", "click", "spamreport", "unsubscribe", "group_unsubscribe",
                 "group_resubscribe"},
-    **dict.fromkeys(
-        ["singlesend_id", "singlesend_name", "mc_stats", "phase_id", "sg_template_id",
-         "sg_template_name", "template_id", "template_version_id", "template_hash", "newsletter",
-         "post_type", "sg_user_id", "sg_content_type"]
-    ),
+    **{name: None for name, _, _ in _MARKETING if not name.startswith("marketing_campaign_")},
+    "newsletter": None,
+    "sg_content_type": None,
 }  # fmt: skip
 ONLY_IN_THE_LOGS = {"sg_message_id": {"bounce", "unsubscribe"}, "date": {"unsubscribe"}}
 

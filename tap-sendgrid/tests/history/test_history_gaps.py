@@ -87,3 +87,11 @@ def test_there_must_be_a_whole_day(
     result = command(make_simulator(messages=0), "gaps", "--since", "0h")
     assert result.exit_code == 2
     assert "there is no whole day" in result.output
+
+
+def test_the_key_must_be_allowed_to_read_statistics(
+    make_simulator: Callable[..., Simulator], log: EventLog, command: Command
+) -> None:
+    result = command(make_simulator(scopes=("mail.send",)), "gaps", "--since", "3d")
+    assert result.exit_code == 1
+    assert "the permission Stats (stats.read)" in result.output
