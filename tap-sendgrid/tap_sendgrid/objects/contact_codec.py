@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -38,11 +37,12 @@ _SCHEMAS: dict[str, JsonSchema] = {
 }
 #: What a struct does not take as the name of a member.
 _ODD_NAME = re.compile(r'["\\\x00-\x1f]')
+#: An empty string as a value: two quotes in a row are also the end of an escaped one.
+_EMPTY = re.compile(rb'[:,\[]\s*""')
 _OPENING = b'{"contact_id":'
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(msgspec.Struct, frozen=True, gc=False):
     """One contact, ready to be emitted.
 
     Attributes:
@@ -112,15 +112,18 @@ class ContactCodec:
         found: list[Body] = []
         for line in lines:
             try:
-                if b'""' in line or b"[]" in line or not self._compiled:
+                if b"[]" in line or (b'""' in line and _EMPTY.search(line)) or not self._compiled:
                     raise msgspec.ValidationError
                 contact = decode(line)
                 changed = contact.updated_at
                 if changed[-1] != "Z" or changed[10] != "T":
                     raise msgspec.ValidationError
-                values = [getattr(contact, name) for name in times]
-                values += [getattr(contact.custom_fields, name) for name in dates]
-                for value in values:
+                for name in times:
+                    value = getattr(contact, name)
+                    if value is not None and (len(value) < 20 or value[-1] != "Z"):
+                        raise msgspec.ValidationError
+                for name in dates:
+                    value = getattr(contact.custom_fields, name)
                     if value is not None and (len(value) < 20 or value[-1] != "Z"):
                         raise msgspec.ValidationError
             except (msgspec.DecodeError, TypeError, IndexError):
