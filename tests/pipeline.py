@@ -72,6 +72,7 @@ class Pipeline:
             "TAP_SENDGRID_API_KEY": self.simulator.api_key,
             "TAP_SENDGRID_API_URL": self.simulator.url,
             "TAP_SENDGRID_EVENT_LOG_URL": self.event_log_url,
+            "SENDGRID_WEBHOOK_EVENT_LOG_URL": self.event_log_url,
             "TARGET_SEGMENT_WAREHOUSE_WAREHOUSE_URL": self.warehouse_url,
             **more,
         }
