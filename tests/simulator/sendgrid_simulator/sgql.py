@@ -216,8 +216,8 @@ class _Parser:
         left = self._term()
         while operator := self._accept("+", "-"):
             right = self._term()
-            if left.constant is None or right.constant is None:
-                raise QueryError("arithmetic is understood between constants only")
+            if not (isinstance(left.constant, float) and isinstance(right.constant, float)):
+                raise QueryError("arithmetic is understood between numbers and times only")
             sign = 1 if operator == "+" else -1
             left = _constant(left.constant + sign * right.constant)
         return left
@@ -246,10 +246,11 @@ class _Parser:
             except ValueError as error:
                 raise QueryError(f"invalid timestamp: {error}") from None
         if word == "interval":
-            amount, unit = float(self._take()[1]), self._take()[1].lower().rstrip("s")
-            if unit not in _SECONDS:
-                raise QueryError(f"unknown unit {unit!r}")
-            return _constant(amount * _SECONDS[unit])
+            kind, amount = self._take()
+            unit = self._take()[1].lower().rstrip("s")
+            if kind != "number" or unit not in _SECONDS:
+                raise QueryError(f"invalid interval: {amount} {unit}")
+            return _constant(float(amount) * _SECONDS[unit])
         if word not in ("now", "lower", "length"):
             if self._accept("["):
                 text += f"[{_unquote(self._take()[1])}]"
