@@ -19,7 +19,7 @@ import codecs
 import json
 import math
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import msgspec
@@ -55,9 +55,11 @@ def parse_body(body: bytes) -> Parsed:
 def _number(text: str) -> float | str:
     """A double if it holds this number as written, else the number's text with all its digits."""
     value = float(text)
-    if math.isfinite(value) and Decimal(repr(value)) == Decimal(text):
-        return value
-    return text
+    try:
+        exact = math.isfinite(value) and Decimal(repr(value)) == Decimal(text)
+    except InvalidOperation:  # an exponent that even Decimal does not take
+        return text
+    return value if exact else text
 
 
 _DECODER = msgspec.json.Decoder(list[dict[str, Any]], float_hook=_number)

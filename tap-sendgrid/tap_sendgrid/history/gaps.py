@@ -8,7 +8,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from tap_sendgrid.event_log import EventLog
 from tap_sendgrid.events.convert import Converter
 from tap_sendgrid.events.fields import EVENT_TYPES
 from tap_sendgrid.events.reader import convert_delivery
+from tap_sendgrid.history.known import CLOCK_SKEW
 
 # What the statistics call it -> which of our counts it is. Requests are what was asked for, unique
 # counts are per message: the webhook has no such events.
@@ -38,9 +39,6 @@ METRICS: Final = {
 }
 
 Counts = dict[tuple[date, str], int]
-
-# Events are retried for 24 hours; a little more for clocks and queues.
-_LATEST_ARRIVAL: Final = timedelta(hours=26)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ def count_log(log: EventLog, first: date, last: date) -> Counts:
     low = since.timestamp()
     high = low + 86_400 * ((last - first).days + 1)
     # From the first day on, whenever it came: a backfill may have brought it much later.
-    for logged in log.find(since, datetime.now(UTC) + _LATEST_ARRIVAL):
+    for logged in log.find(since - CLOCK_SKEW, datetime.now(UTC) + CLOCK_SKEW):
         for _, record in convert_delivery(converter, logged.delivery).records:
             timestamp = record.get("timestamp")
             if timestamp is not None and low <= timestamp < high:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from tap_sendgrid.event_log import EventLog
 from tap_sendgrid.events.parse import parse_body
 from tap_sendgrid.history.source import Event
+
+CLOCK_SKEW: Final = timedelta(hours=1)
+"""An event arrives after it happened, but SendGrid's clock and the receiver's are two."""
 
 
 def known_events(
@@ -20,12 +24,13 @@ def known_events(
     """Whether the log has an event of the same message (or recipient), word and second.
 
     Args:
-        log: Read from the deliveries that arrived at ``since`` on.
+        log: Read from the deliveries that arrived an hour before ``since`` on.
         since: Events before this do not matter.
         without_id_only: Look only at the events in the log that have no ``sg_event_id``.
     """
     seen: set[int] = set()
-    for logged in log.find(since, datetime.now(UTC) + timedelta(days=1)):
+    now = datetime.now(UTC)
+    for logged in log.find(since - CLOCK_SKEW, now + CLOCK_SKEW):
         for event in parse_body(logged.delivery.body).events:
             if not (without_id_only and event.get("sg_event_id")):
                 seen.add(_key(event, "sg_message_id" if event.get("sg_message_id") else "email"))
