@@ -148,3 +148,17 @@ def test_segment_aliases(warehouse: Warehouse) -> None:
     )
     assert warehouse.by_id("spamreport", "fresh") == {"1": None, "2": 1}
     assert warehouse.rows("activity", "id") == ["1", "2"]  # each row once, alias or not
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_union_wider_than_an_engine_allows(warehouse: Warehouse, mode: str) -> None:
+    lines = [events("a"), events("b")]
+    for name in ("a", "b"):
+        lines += [
+            record(name, {"id": f"{name}{n}", **{f"{name}_{n}_{k}": k for k in range(100)}})
+            for n in range(9)
+        ]
+    warehouse.load(*lines, activity=mode)
+    assert warehouse.rows("activity", "id") == [f"{name}{n}" for name in "ab" for n in range(9)]
+    if warehouse.engine == "duckdb":
+        warehouse.assert_activity_is_the_union(["a", "b"])

@@ -437,3 +437,50 @@ def test_w39_w40_w43_every_run_reports_each_collection(warehouse: Warehouse) -> 
     assert any(
         "extra" in (row["new_columns"] or "") for row in rows if row["table_name"] == "click"
     )
+
+
+def test_w29_columns_of_other_types_are_filled_or_widened(warehouse: Warehouse) -> None:
+    """Tables that another loader, or a person, made: nothing that arrives is lost in them."""
+    warehouse.execute(f"CREATE SCHEMA {SCHEMA}")
+    columns = {
+        "small": ("smallint", "1", [2, 70_000]),
+        "int32": ("integer", "1", [2, 2**40]),
+        "float32": ("real", "1.5", [2.5, 0.1]),
+        "exact": ("numeric(10, 2)", "1.25", [2.25, 1.23456]),
+        "short": ("varchar(5)", "'abc'", ["abcde", "abcdefghij"]),
+        "fixed": ("char(3)", "'abc'", ["ab", "abcdef"]),
+        "day": ("date", "DATE '2026-01-02'", ["2026-01-03", "2026-01-03T04:05:06Z"]),
+        "naive": ("timestamp", "TIMESTAMP '2026-01-02 03:04:05'", ["2026-01-02T03:04:05+02:00"]),
+        "unique_id": (
+            "uuid",
+            "'00000000-0000-0000-0000-000000000001'",
+            ["00000000-0000-0000-0000-000000000002", "no uuid"],
+        ),
+        "document": ("json", "'{\"a\": 1}'", ["[1]", "no json"]),
+    }
+    listed = ", ".join(f"{name} {kind}" for name, (kind, _, _) in columns.items())
+    warehouse.execute(f"CREATE TABLE wh.t (id text PRIMARY KEY, received_at timestamptz, {listed})")
+    values = ", ".join(value for _, value, _ in columns.values())
+    warehouse.execute(f"INSERT INTO wh.t VALUES ('old', now(), {values})")
+    lines = [
+        record("t", {"id": f"{name}{number}", name: value})
+        for name, (_, _, given) in columns.items()
+        for number, value in enumerate(given)
+    ]
+    warehouse.load(schema("t"), *lines)
+    assert "uuid_ts" in warehouse.types("t")
+    rows = warehouse.by_id("t")
+    assert len(rows) == len(lines) + 1
+    for name, (_, _, given) in columns.items():
+        assert rows["old"][name] is not None
+        for number, value in enumerate(given):
+            row = rows[f"{name}{number}"]
+            texts = {str(held).strip() for held in row.values() if held is not None}
+            instants = {held.isoformat() for held in row.values() if isinstance(held, datetime)}
+            instant = name in ("day", "naive")
+            wanted = {str(value)}
+            if instant:
+                moment = datetime.fromisoformat(value)
+                moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+                wanted |= {moment.isoformat(), moment.isoformat().replace("+00:00", "Z")}
+            assert (texts | instants) & wanted, (name, value, row)

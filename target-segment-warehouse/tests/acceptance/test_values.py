@@ -396,3 +396,23 @@ def test_duplicate_members_last_wins(warehouse: Warehouse) -> None:
         schema("t"), '{"type":"RECORD","stream":"t","record":{"id":"1","a":1,"a":2,"id":"2"}}'
     )
     assert warehouse.by_id("t", "a") == {"2": 2}
+
+
+def test_keys_longer_than_an_index_takes(warehouse: Warehouse) -> None:
+    keys = ["".join(chr(33 + (n * n * k + n) % 90) for n in range(10_000)) for k in (3, 5)]
+    keys += [keys[0] + "x", "é" * 2000]
+    for _ in range(2):
+        warehouse.load(schema("t"), *(record("t", id=key, n=n) for n, key in enumerate(keys)))
+    assert warehouse.rows("t", "n") == [0, 1, 2, 3]
+    everything = {value for row in warehouse.rows("t") for value in row.values()}
+    assert everything >= set(keys)
+
+
+def test_a_row_with_a_value_in_each_of_many_columns(warehouse: Warehouse) -> None:
+    # 8 kB is what Postgres gives a row; a text that it moves elsewhere still takes 18 bytes.
+    values = {f"c{n}": f"{n} " * 20 for n in range(1500)}
+    warehouse.load(schema("t"), record("t", id="1", **values))
+    (row,) = warehouse.rows("t")
+    overflow = json.loads(row.pop("_overflow", None) or "{}")
+    found = {name: value for name, value in row.items() if name[0] == "c" and value is not None}
+    assert found | overflow == values
