@@ -210,7 +210,7 @@ class _Parser:
         self._expect(",")
         wanted = self._operand().constant
         self._expect(")")
-        return Query(lambda row: wanted in (values(row) or ()))
+        return Query(lambda row: isinstance(found := values(row), list) and wanted in found)
 
     def _operand(self) -> _Operand:
         left = self._term()
@@ -287,6 +287,10 @@ def _member(value: Any, allowed: set[Any]) -> bool:
     return value in allowed
 
 
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
 def _compare(language: Language, left: _Operand, operator: str, right: _Operand) -> Query:
     if left.constant is not None and right.field:
         mirrored = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
@@ -301,7 +305,8 @@ def _compare(language: Language, left: _Operand, operator: str, right: _Operand)
         a, b = left.value(row), right.value(row)
         if operator in ("=", "!=", "<>"):
             return (a == b) is (operator == "=")
-        if a is None or b is None or isinstance(a, str) is not isinstance(b, str):
+        kinds = (isinstance(a, str), isinstance(b, str))
+        if kinds != (True, True) and not (_number(a) and _number(b)):
             return False
         return bool({"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[operator])
 

@@ -60,13 +60,50 @@ ROWS = {name: MessageBook(3, 1, ANCHOR).get(0) for name in LANGUAGES}
 ROWS["contacts"] = book(3, 1).get(0)
 
 
+FIELDS = st.sampled_from(
+    [
+        "updated_at",
+        "email",
+        "plan",
+        "list_ids",
+        "num_orders",
+        "status",
+        "clicks",
+        "events",
+        "categories",
+        "last_event_time",
+        "sg_message_id_created_at",
+        "'x'",
+        "3",
+        "NOW()",
+        "LOWER(email)",
+        "LENGTH(email)",
+    ]
+)
+VALUES = st.sampled_from(
+    ["'x'", "3", "TIMESTAMP '2026-01-01T00:00:00Z'", "NOW() - interval 3 day", "email", "'a%'"]
+)
+CONDITIONS = st.one_of(
+    st.tuples(FIELDS, st.sampled_from([*"=<>", "<=", "!=", "LIKE"]), VALUES),
+    st.tuples(FIELDS, st.just("BETWEEN"), VALUES, st.just("AND"), VALUES),
+    st.tuples(FIELDS, st.sampled_from(["IN", "NOT IN"]), st.just("("), VALUES, st.just(")")),
+    st.tuples(FIELDS, st.sampled_from(["IS NULL", "IS NOT NULL"])),
+    st.tuples(st.just("CONTAINS("), FIELDS, st.just(","), VALUES, st.just(")")),
+).map(" ".join)
+QUERIES = st.one_of(
+    st.lists(TOKENS, max_size=12).map(" ".join),
+    st.lists(CONDITIONS, min_size=1, max_size=3).map(" AND ".join),
+    st.lists(CONDITIONS, min_size=2, max_size=3).map(" OR ".join),
+)
+
+
 @pytest.mark.parametrize("name", LANGUAGES)
 @settings(max_examples=200, deadline=None)
-@given(tokens=st.lists(TOKENS, max_size=12))
-def test_any_text_is_a_query_or_is_refused(name, tokens):
+@given(text=QUERIES)
+def test_any_text_is_a_query_or_is_refused(name, text):
     row = ROWS[name]
     with contextlib.suppress(QueryError):
-        query = parse(" ".join(tokens), LANGUAGES[name])
+        query = parse(text, LANGUAGES[name])
         assert query.test(row) in (True, False)
 
 
