@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from nats.js.api import (
@@ -36,8 +36,8 @@ from tap_sendgrid.event_log.base import (
     Quarantined,
     Trimmed,
 )
-from tap_sendgrid.event_log.micros import from_micros, to_micros
 from tap_sendgrid.event_log.nats_client import DEFAULT_REPLICAS, JetStream, NatsAddress
+from tap_sendgrid.event_log.nats_messages import delivery_of, heads_of, received_at
 from tap_sendgrid.event_log.nats_values import NatsValues
 
 logger = logging.getLogger("tap-sendgrid.event-log")
@@ -48,7 +48,7 @@ PUBLISHED_TOGETHER = 64
 DUPLICATE_SECONDS = 120.0
 """A body that comes again within this time of its arrival is stored once."""
 
-_RECEIVED, _HEADERS, _REASON, _OFFSET = "Received-At", "Delivery-Headers", "Reason", "Log-Offset"
+_REASON, _OFFSET = "Reason", "Log-Offset"
 _NO_CLUSTER = 10074
 _STORE_REFUSES = 10077
 
@@ -74,6 +74,7 @@ class NatsEventLog(NatsValues):
         self._subject = f"{address.stream}.deliveries"
         self._aside = f"{address.stream}_quarantine"
         self._nats = JetStream(address)
+        self._end = 0
         try:
             self._nats.run(self._open(create=create))
         except BaseException:
@@ -107,8 +108,15 @@ class NatsEventLog(NatsValues):
                 self._nats.read(self._stream, self._subject, after, count, READ_BATCH_BYTES)
             )
             if not batch:
-                # A replica that lags, or a gap: the leader knows.
+                # A replica that lags, or a gap: the leader knows, unless it is a new one that
+                # has not caught up. To end here then would pass over what it does not know yet.
                 found = self._nats.run(self._next(after))
+                if found is None and int(self._info().state.last_seq) < last:
+                    raise EventLogError(
+                        "unavailable",
+                        f"the NATS stream {self._stream} has a new leader that has not caught up: "
+                        "try again",
+                    )
                 if found is None or found.offset > last:
                     return
                 yield found
@@ -117,12 +125,14 @@ class NatsEventLog(NatsValues):
                 offset = int((message.headers or {})["Nats-Sequence"])
                 if offset > last:
                     return
-                yield LoggedDelivery(offset, _delivery(message.data, message.headers or {}))
+                yield LoggedDelivery(offset, delivery_of(message.data, message.headers or {}))
                 after = offset
 
     def end(self) -> int:
-        """The last number that the stream's leader has given to a stored message."""
-        return int(self._info().state.last_seq)
+        """The last number that a leader of the stream has given to a stored message."""
+        # A new leader may know less for a moment than the one before it told.
+        self._end = max(self._end, int(self._info().state.last_seq))
+        return self._end
 
     def status(self) -> LogStatus:
         """The extent of the log."""
@@ -184,7 +194,7 @@ class NatsEventLog(NatsValues):
 
     def quarantine(self, delivery: Delivery, reason: str, offset: int | None = None) -> None:
         """Set a delivery aside, under a subject that takes one message per offset."""
-        headers = {**_heads(delivery), _REASON: json.dumps(reason), _OFFSET: str(offset or "")}
+        headers = {**heads_of(delivery), _REASON: json.dumps(reason), _OFFSET: str(offset or "")}
         subject = f"{self._aside}.{offset or uuid.uuid4().hex}"
         try:
             self._nats.run(self._put_aside(subject, delivery.body, headers))
@@ -213,7 +223,7 @@ class NatsEventLog(NatsValues):
                         int(heads[_OFFSET]) if heads[_OFFSET] else None,
                         json.loads(heads[_REASON]),
                         datetime.fromisoformat(heads["Nats-Time-Stamp"]).astimezone(UTC),
-                        _delivery(message.data, heads),
+                        delivery_of(message.data, heads),
                     )
                 )
         return found
@@ -310,7 +320,7 @@ class NatsEventLog(NatsValues):
         youngest = datetime.now(UTC).timestamp() - DUPLICATE_SECONDS
         sending = []
         for delivery in deliveries:
-            headers = _heads(delivery)
+            headers = heads_of(delivery)
             if not repeats and delivery.received_at.timestamp() > youngest:
                 headers["Nats-Msg-Id"] = hashlib.sha256(delivery.body).hexdigest()
             sending.append(
@@ -343,7 +353,7 @@ class NatsEventLog(NatsValues):
             )
         except NotFoundError:
             return None
-        return LoggedDelivery(found.seq or 0, _delivery(found.data or b"", found.headers or {}))
+        return LoggedDelivery(found.seq or 0, delivery_of(found.data or b"", found.headers or {}))
 
     async def _stored_at(self, offset: int) -> datetime | None:
         """When the first delivery from an offset on was stored."""
@@ -372,7 +382,7 @@ class NatsEventLog(NatsValues):
             while keep_from <= floor:
                 message = await subscription.next_msg(self._nats.timeout)
                 offset = message.metadata.sequence.stream
-                if offset > floor or _received_at(message.headers or {}) >= before:
+                if offset > floor or received_at(message.headers or {}) >= before:
                     break
                 keep_from = offset + 1
         finally:
@@ -381,20 +391,3 @@ class NatsEventLog(NatsValues):
 
     def _info(self) -> StreamInfo:
         return self._nats.run(self._nats.js.stream_info(self._stream))
-
-
-def _heads(delivery: Delivery) -> dict[str, str]:
-    """A delivery without its body, as message headers."""
-    return {
-        _RECEIVED: str(to_micros(delivery.received_at)),
-        _HEADERS: json.dumps(dict(delivery.headers)),
-    }
-
-
-def _delivery(body: bytes, heads: Mapping[str, str]) -> Delivery:
-    """The delivery of a message."""
-    return Delivery(body, _received_at(heads), json.loads(heads[_HEADERS]))
-
-
-def _received_at(heads: Mapping[str, str]) -> datetime:
-    return from_micros(int(heads[_RECEIVED]))

@@ -166,7 +166,8 @@ class JetStream:
     ) -> list[Msg]:
         """Messages after a sequence number, in one request to whichever replica answers.
 
-        It may be a replica that lags: fewer messages than there are is no proof of the end.
+        It may be a replica that lags, and answers may be lost on the way to us when servers lose
+        each other: fewer messages than there are is no proof of the end, but there is no gap.
         """
         inbox = self._client.new_inbox()
         subscription = await self._client.subscribe(inbox)
@@ -177,14 +178,19 @@ class JetStream:
             "next_by_subj": subject,
         }
         found: list[Msg] = []
+        sent_before = "0"
         try:
             await self._client.publish(
                 f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox
             )
             while True:
                 message = await subscription.next_msg(self.timeout)
-                if (message.headers or {}).get("Status"):
+                heads = message.headers or {}
+                if heads.get("Status"):
                     return found  # 204: the end of the batch; 404: nothing there; 503: no replica
+                if heads["Nats-Last-Sequence"] != sent_before:
+                    return found  # what was sent before this one did not arrive
+                sent_before = heads["Nats-Sequence"]
                 found.append(message)
         except nats.errors.TimeoutError:
             return found  # a server that went away in the middle
