@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tap_sendgrid.event_log import Delivery, EventLog, EventLogError, open_event_log
-from tap_sendgrid.events.convert import Converter, Record, iso
+from tap_sendgrid.events.convert import Converter, Record
 from tap_sendgrid.events.parse import parse_body
+from tap_sendgrid.events.values import iso
 
 if TYPE_CHECKING:
     from singer_sdk import Tap

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from tap_sendgrid.events.convert import Record, iso
+from tap_sendgrid.events.convert import Record
+from tap_sendgrid.events.values import iso
 from tap_sendgrid.writer import MessageWriter
 
 if TYPE_CHECKING:

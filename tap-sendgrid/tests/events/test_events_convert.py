@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tap_sendgrid.events import convert as convert_module
-from tap_sendgrid.events.convert import Converter, hashed_id, iso
+from tap_sendgrid.events.convert import Converter
 from tap_sendgrid.events.fields import EVENT_TYPES, FIELDS, fields_of
 from tap_sendgrid.events.parse import parse_body
 from tap_sendgrid.events.schema import event_schema
+from tap_sendgrid.events.values import hashed_id, iso
 
 SCHEMAS = {e.stream: event_schema(e) for e in EVENT_TYPES}
 VALIDATORS = {name: jsonschema.Draft202012Validator(schema) for name, schema in SCHEMAS.items()}
@@ -320,6 +321,14 @@ def test_only_what_is_selected_is_converted() -> None:
             "ip": "i",
         },
     )
+
+
+def test_a_deselected_property_does_not_come_back_as_a_custom_argument() -> None:
+    converter = Converter({"delivered": ("tls", "timestamp")})
+    event = {"event": "delivered", "sg_event_id": "x", "tls": "yes", "timestamp": "soon"}
+    converted = converter.convert(event, RECEIVED)
+    assert converted is not None
+    assert set(converted[1]) == {"id", "received_at", "event", "sg_event_id"}
 
 
 # What holds of every event
