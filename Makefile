@@ -46,6 +46,16 @@ demo: .meltano/.installed ## SendGrid on localhost → receiver → Meltano → 
 test: .meltano/.installed ## Every test of every part
 	$(RUN) pytest -n 2 --dist loadgroup
 
+bench: .meltano/.installed ## Every benchmark against its peers (about an hour); writes benchmarks/README.md
+	$(RUN) python benchmarks/bench_targets.py
+	$(RUN) python benchmarks/bench_receiver.py
+	$(RUN) python benchmarks/bench_tap_events.py
+	$(RUN) python benchmarks/bench_tap_contacts.py
+	$(RUN) python benchmarks/bench_log.py
+	$(RUN) python benchmarks/bench_pipeline.py
+	$(RUN) python benchmarks/bench_follow.py
+	$(RUN) python benchmarks/report.py
+
 lock: $(UV) ## Take newer releases of the dependencies: uv.lock, and constraints.txt for Meltano
 	$(UV) lock
 	@$(UV) export --frozen --quiet --no-hashes --no-emit-workspace --no-annotate --no-header --no-dev \

@@ -132,7 +132,7 @@ def ours(folder: Path, made: list, connections: int) -> tuple[float, list[float]
     port = free_port()
     log = folder / f"log-{len(made)}.db"
     environment = os.environ | {
-        "SENDGRID_WEBHOOK_PUBLIC_KEY": public_key_text(KEY.public_key()),
+        "SENDGRID_WEBHOOK_PUBLIC_KEY": public_key_text(KEY),
         "SENDGRID_WEBHOOK_PATH_TOKEN": "benchmark-path-token-0123456789abcdef",
         "TAP_SENDGRID_EVENT_LOG_URL": f"sqlite:///{log}",
     }
@@ -169,7 +169,7 @@ def comparison(folder: Path, url: str, made: list, events: int, connections: int
         )
     port = free_port()
     environment = os.environ | {
-        "PUBLIC_KEY": public_key_text(KEY.public_key()),
+        "PUBLIC_KEY": public_key_text(KEY),
         "DATABASE_URL": url.replace("postgresql://", "postgresql+psycopg://"),
     }
     command = [str(python), "-m", "uvicorn", "receiver:app", "--port", str(port)]

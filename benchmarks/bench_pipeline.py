@@ -1,0 +1,132 @@
+"""`meltano run` over a log of events: our target against target-duckdb behind the same tap.
+
+    python benchmarks/bench_pipeline.py [--events 1000000]
+
+Wall time of `meltano run`, start-up of Meltano and both plugins included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import yaml
+from measure import HERE, machine, run, save, table
+
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from pipeline import BIN, FOREIGN, project_in  # noqa: E402
+from sendgrid_simulator import frame, generate_events  # noqa: E402
+from tap_sendgrid.event_log import Delivery, open_event_log  # noqa: E402
+
+PEER = "target-duckdb==0.8.0"
+
+
+def fill_log(path: Path, events: int) -> int:
+    """Log deliveries of 1,000 events until there are so many; return how many there are."""
+    log = open_event_log(f"sqlite:///{path}")
+    batch: list[dict] = []
+    written = 0
+    for event in generate_events(events, seed=5):
+        batch.append(event)
+        if len(batch) == 1000:
+            log.append([Delivery(frame(batch), datetime.now(UTC))])
+            written += len(batch)
+            batch = []
+            if written >= events:
+                break
+    log.close()
+    return written
+
+
+def project(folder: Path, warehouse: Path) -> Path:
+    """Our meltano.yml with target-duckdb beside our target."""
+    made = project_in(folder)
+    config = yaml.safe_load((made / "meltano.yml").read_text())
+    (made / ".meltano" / "loaders").unlink()
+    (made / ".meltano" / "loaders").mkdir()
+    for installed in (ROOT / ".meltano" / "loaders").iterdir():
+        (made / ".meltano" / "loaders" / installed.name).symlink_to(installed)
+    config["plugins"]["loaders"].append(
+        {
+            "name": "target-duckdb",
+            "namespace": "target_duckdb",
+            "pip_url": PEER,
+            "executable": "target-duckdb",
+            "settings": [{"name": "path"}, {"name": "default_target_schema"}],
+            "config": {"path": str(warehouse), "default_target_schema": "sendgrid"},
+        }
+    )
+    (made / "meltano.yml").write_text(yaml.safe_dump(config))
+    return made
+
+
+def main() -> None:
+    """Run both and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=1_000_000)
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="bench-pipeline-"))
+    rows = []
+    try:
+        peer_file = folder / "peer.duckdb"
+        our_file = folder / "ours.duckdb"
+        made = project(folder / "project", peer_file)
+        log = folder / "events.db"
+        count = fill_log(log, options.events)
+        environment = {k: v for k, v in os.environ.items() if not FOREIGN.match(k)} | {
+            "PATH": f"{ROOT / '.tools/bin'}:{BIN}:{os.environ['PATH']}",
+            "MELTANO_PROJECT_ROOT": str(made),
+            "MELTANO_DATABASE_URI": f"sqlite:///{folder / 'meltano.db'}",
+            "TAP_SENDGRID_EVENT_LOG_URL": f"sqlite:///{log}",
+            "TARGET_SEGMENT_WAREHOUSE_WAREHOUSE_URL": f"duckdb:///{our_file}",
+        }
+        meltano = str(BIN / "meltano")
+        subprocess.run(
+            [meltano, "install", "loader", "target-duckdb"], cwd=made, env=environment, check=True
+        )
+        os.chdir(made)
+        for target, file in (("target-segment-warehouse", our_file), ("target-duckdb", peer_file)):
+            command = [meltano, "run", "tap-sendgrid-events", target]
+            result = run(command, None, folder / f"{target}.log", environment)
+            with duckdb.connect(str(file), read_only=True) as connection:
+                tables = connection.execute(
+                    "SELECT table_name FROM information_schema.tables"
+                    " WHERE table_schema = 'sendgrid' AND table_type = 'BASE TABLE'"
+                    " AND table_name <> 'sync_reports'"
+                    " AND (NOT starts_with(table_name, '_') OR table_name = '_open')"
+                ).fetchall()
+                stored = sum(
+                    connection.execute(f'SELECT count(*) FROM sendgrid."{t}"').fetchone()[0]
+                    for (t,) in tables
+                )
+            rows.append(
+                {
+                    "target": target,
+                    "events": count,
+                    "rows": stored,
+                    "seconds": round(result.seconds, 2),
+                    "events_per_second": round(count / result.seconds),
+                }
+            )
+            print(rows[-1], flush=True)
+    finally:
+        os.chdir(ROOT)
+        shutil.rmtree(folder, ignore_errors=True)
+    save("pipeline", {"rows": rows})
+    print(machine())
+    print(table(list(rows[0]), [[str(v) for v in r.values()] for r in rows]))
+
+
+if __name__ == "__main__":
+    main()
