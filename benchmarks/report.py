@@ -224,7 +224,7 @@ def main() -> None:
     parts = [
         "# Benchmarks",
         "",
-        "`make bench` runs all of them, one after the other, and writes this page. Whole processes,",
+        "`make bench` runs all of them, one after another, and writes this page. Whole processes,",
         "wall time, start-up included; peers in environments of their own with their fastest",
         "documented settings; the same files; one Postgres server for all. **Ratios are the claim,",
         "not the times**: they were measured on",
