@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import tempfile
+import threading
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -46,6 +48,7 @@ class ReceiverFactory:
     def __call__(self) -> Receiver:
         """The application, with its own connection to the log."""
         settings = self.settings
+        _end_with_parent()
         configure_logging(as_json=settings.json_logs)
         log = open_event_log(settings.event_log_url)
         fetch = None
@@ -142,6 +145,18 @@ def _serve(config: uvicorn.Config, listener: socket.socket) -> None:
         server.run(sockets=[listener])
         if not server.started:
             raise SystemExit(1)
+
+
+def _end_with_parent() -> None:
+    """In a worker: stop when the process that started it is gone, instead of serving unwatched."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def wait() -> None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=wait, name="parent-watch", daemon=True).start()
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

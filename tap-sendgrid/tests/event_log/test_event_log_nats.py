@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import json
 import logging
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from sendgrid_simulator import RetryPolicy, WebhookSender, new_private_key, public_key_text
 from tap_sendgrid.event_log import Delivery, EventLog, EventLogError, open_event_log
 from tap_sendgrid.event_log.nats_client import NatsAddress
 
@@ -261,8 +266,12 @@ def certificates(folder: Path) -> None:
 
 
 def test_tls_with_client_certificates(
-    tmp_path: Path, make_server: Callable[..., Any], open_log: Callable[..., EventLog]
+    tmp_path: Path,
+    make_server: Callable[..., Any],
+    open_log: Callable[..., EventLog],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("tap_sendgrid.event_log.nats_client.CONNECT_SECONDS", 2.0)
     certificates(tmp_path)
     server = make_server(
         f'tls {{ cert_file: "{tmp_path}/server.pem", key_file: "{tmp_path}/server.key", '
@@ -404,3 +413,75 @@ def test_without_a_majority_nothing_is_acknowledged(
     found = [logged.delivery.body for logged in log.read(0)]
     assert {b"before", b"after"} <= set(found)
     assert len(found) == len(set(found))
+
+
+# -- a receiver on it --------------------------------------------------------------------------
+
+
+def test_receivers_on_a_cluster_acknowledge_only_what_a_majority_has(
+    nats_cluster: list[Any], open_log: Callable[..., EventLog], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, logger="nats.aio.client")
+    url = cluster_url(nats_cluster)
+    log = open_when_ready(url, open_log)
+    key = new_private_key()
+    command = [sys.executable, "-m", "tap_sendgrid.webhook", "serve", "--port", "0"]
+    options = ["--public-key", public_key_text(key), "--path-token", "a-token-of-this-test"]
+    receivers = [
+        subprocess.Popen(
+            [*command, *options, "--event-log-url", url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    acknowledged: list[int] = []
+    try:
+        senders = []
+        for receiver in receivers:
+            assert receiver.stdout is not None
+            base = receiver.stdout.readline().split()[-1]
+            senders.append(
+                WebhookSender(
+                    f"{base}/a-token-of-this-test",
+                    key,
+                    connections=2,
+                    rate=60,
+                    retry=RetryPolicy(first=0.3, longest=1),
+                    on_acknowledged=lambda sent: acknowledged.extend(
+                        json.loads(event)["n"] for event in sent
+                    ),
+                )
+            )
+        with ThreadPoolExecutor(2) as pool:
+            results = [
+                pool.submit(
+                    sender.send_events,
+                    ({"event": "open", "n": n} for n in range(number, 600, 2)),
+                    2,
+                )
+                for number, sender in enumerate(senders)
+            ]
+            time.sleep(1)
+            nats_cluster[0].kill()
+            nats_cluster[1].kill()  # no majority any more
+            time.sleep(2)
+            before = len(acknowledged)
+            time.sleep(1)
+            assert len(acknowledged) == before, "nothing is acknowledged without a majority"
+            nats_cluster[0].start()
+            nats_cluster[1].start()
+            reports = [result.result() for result in results]
+    finally:
+        for receiver in receivers:
+            receiver.terminate()
+            receiver.communicate(timeout=30)
+    assert [receiver.returncode for receiver in receivers] == [0, 0]
+    assert [report.failed for report in reports] == [0, 0]
+    statuses = {status for report in reports for status in report.statuses}
+    assert statuses <= {"204", "503", "none"}
+    assert "503" in statuses
+    stored = [event["n"] for logged in log.read(0) for event in json.loads(logged.delivery.body)]
+    assert sorted(acknowledged) == list(range(600))
+    assert set(stored) == set(range(600))

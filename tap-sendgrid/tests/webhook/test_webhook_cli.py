@@ -196,8 +196,14 @@ def test_serve_refuses_bad_settings(run: Run, arguments: list[str], text: str) -
 class Process:
     """``sendgrid-webhook serve`` with a key of ours."""
 
-    def __init__(self, log_url: str, *arguments: str, pass_fds: tuple[int, ...] = ()) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
+    def __init__(
+        self,
+        log_url: str,
+        *arguments: str,
+        pass_fds: tuple[int, ...] = (),
+        key: ec.EllipticCurvePrivateKey | None = None,
+    ) -> None:
+        self.key = key or ec.generate_private_key(ec.SECP256R1())
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tap_sendgrid.webhook", "serve", "--json-logs"),
@@ -208,6 +214,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=pass_fds,
+            start_new_session=True,
             text=True,
         )
         assert self.process.stdout is not None
@@ -247,8 +254,7 @@ def start(log_url: str) -> Iterator[Callable[..., Process]]:
 
     yield begin
     for process in running:
-        if process.process.poll() is None:
-            process.stop()
+        process.stop()
 
 
 def events(count: int, start: int = 0) -> Iterator[dict[str, Any]]:
@@ -261,8 +267,9 @@ def numbers(log: EventLog) -> list[int]:
     )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("workers", "number"), [(1, signal.SIGTERM), (2, signal.SIGTERM), (1, signal.SIGINT)]
+)
 def test_a_stop_under_load_loses_nothing_and_ends_with_0(
     start: Callable[..., Process], log: EventLog, workers: int, number: int
 ) -> None:
@@ -333,6 +340,53 @@ def test_a_worker_that_dies_is_replaced_and_loses_nothing(
     assert report.failed == 0
     assert set(numbers(log)) == set(range(600))
     assert process.stop()[0] == 0
+
+
+def test_kill_9_under_load_loses_nothing_that_was_acknowledged(
+    start: Callable[..., Process], log: EventLog
+) -> None:
+    arguments = ["--port", "0"]
+    process = start(*arguments)
+    arguments[1] = process.base.rpartition(":")[2]
+    acknowledged: list[int] = []
+    sender = WebhookSender(
+        process.url,
+        process.key,
+        connections=6,
+        rate=600,
+        retry=RetryPolicy(first=0.1, longest=0.5),
+        on_acknowledged=lambda encoded: acknowledged.extend(json.loads(e)["n"] for e in encoded),
+    )
+    result: list[Any] = []
+    sending = threading.Thread(
+        target=lambda: result.append(sender.send_events(events(1800), batch_size=4))
+    )
+    sending.start()
+    for _ in range(2):
+        time.sleep(0.7)
+        os.killpg(process.process.pid, signal.SIGKILL)
+        process.process.wait(10)
+        process = start(*arguments, key=process.key)
+    sending.join(60)
+    [report] = result
+    assert report.failed == 0
+    assert report.statuses.keys() <= {"204", "none"}
+    assert set(acknowledged) == set(range(1800)) == set(numbers(log))
+    assert log.check() == []
+
+
+def test_workers_end_when_their_parent_is_killed(start: Callable[..., Process]) -> None:
+    process = start("--port", "0", "--workers", "2")
+    os.kill(process.process.pid, signal.SIGKILL)
+    process.process.wait(10)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            requests.get(process.base + "/healthz", timeout=5)
+        except requests.ConnectionError:
+            return
+        assert time.monotonic() < deadline, "an orphaned worker still answers"
+        time.sleep(0.1)
 
 
 def test_restart_behind_a_shared_socket_refuses_nobody(

@@ -11,10 +11,11 @@ import requests
 from click.testing import CliRunner, Result
 from sendgrid_simulator import Simulator, SimulatorOptions
 from sendgrid_simulator.webhooks import FLAGS, Webhook
+from tap_sendgrid.api.client import Client
 from tap_sendgrid.event_log import open_event_log
 from tap_sendgrid.webhook.cli import main
 from tap_sendgrid.webhook.keys import stored_keys
-from tap_sendgrid.webhook.register import FORWARD_SETTING, stored_list
+from tap_sendgrid.webhook.register import FORWARD_SETTING, fetch_keys, stored_list
 
 BASE = "https://events.example.com"
 Run = Callable[..., Result]
@@ -229,3 +230,21 @@ def test_sendgrids_test_button_reaches_a_registered_receiver(
     assert len(json.loads(body)) == 11
     [report] = sim.deliver([{"event": "open", "email": "a@example.com"}] * 3)
     assert report.acknowledged_events == 3
+
+
+def test_a_key_that_sendgrid_changed_is_fetched_by_the_receiver(
+    sim: Simulator, run: Run, log_url: str, start_receiver: Any
+) -> None:
+    log = open_event_log(log_url)
+    client = Client(sim.api_key, sim.url)
+    receiver = start_receiver(public_keys=(), fetch=lambda: fetch_keys(client, log))
+    token = receiver.url.rpartition("/")[2]
+    assert run("register", "--url", receiver.base, "--path-token", token).exit_code == 0
+    [webhook] = sim.account.webhooks
+    event = {"event": "open", "email": "a@example.com"}
+    assert sim.deliver([event])[0].acknowledged == 1
+    old = webhook.public_key
+    webhook.private_key = sim.account.new_signing_key()
+    assert sim.deliver([event])[0].acknowledged == 1
+    assert stored_keys(log) == {webhook.id: [webhook.public_key, old]}
+    log.close()
