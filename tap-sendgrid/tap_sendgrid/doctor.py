@@ -107,7 +107,8 @@ def _account(
     yield Finding("ok", f"IP access{about}", "this machine's address is allowed")
     yield from _scopes(account, objects, held, about)
     yield _region(tap, objects)
-    if any(isinstance(stream, MarketingStream) for stream in objects):
+    marketing = any(isinstance(stream, MarketingStream) for stream in objects)
+    if marketing and settings.region != "eu":
         yield _generation(account, about)
     yield from _webhook(tap, account, held, about)
 

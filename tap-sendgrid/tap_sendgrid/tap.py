@@ -95,10 +95,11 @@ class TapSendGrid(Tap):
 
         A given catalog is not added to here: the sync itself asks for the fields as they are then.
         """
-        if self.input_catalog is not None or not self.api_settings.api_key:
+        settings = self.api_settings
+        if self.input_catalog is not None or not settings.api_key or settings.region == "eu":
             return ()
         try:
-            account = self.account(next(iter(self.api_settings.subusers), None))
+            account = self.account(next(iter(settings.subusers), None))
             with account.client.impatient():
                 return account.custom_fields()
         except SendGridError as problem:

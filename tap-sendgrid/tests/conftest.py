@@ -28,9 +28,7 @@ class Output:
     requests: list[Any] = field(default_factory=list)
 
     def of(self, kind: str, stream: str | None = None) -> list[dict[str, Any]]:
-        return [
-            m for m in self.messages if m["type"] == kind and stream in (None, m.get("stream"))
-        ]
+        return [m for m in self.messages if m["type"] == kind and stream in (None, m.get("stream"))]
 
     def records(self, stream: str) -> list[Record]:
         return [message["record"] for message in self.of("RECORD", stream)]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -347,6 +349,24 @@ def test_a_run_that_is_stopped_is_finished_by_the_next(
     got = {m["record"]["id"] for m in messages if m["type"] == "RECORD"}
     assert len(got) < 60_000
     assert len(ids | got) == 60_000
+
+
+def test_memory_stays_flat(simulator: Simulator, tmp_path: Path) -> None:
+    """60,000 contacts are about 50 MB of messages; the process itself takes about 65 MB."""
+    process = subprocess.Popen(
+        [TAP, "--config=ENV", "--catalog", only("recipients", tmp_path)],
+        env=environment(simulator, tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    peak = 0
+    while process.poll() is None:
+        with suppress(OSError):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max([peak, *(int(n) for n in re.findall(r"VmHWM:\s+(\d+) kB", status))])
+        time.sleep(0.02)
+    assert process.returncode == 0
+    assert peak < 120_000
 
 
 def test_a_partial_run_exits_1_and_says_what_was_not_synced(tmp_path: Path) -> None:

@@ -15,16 +15,8 @@ from tap_sendgrid.api.errors import (
     UnknownSubuser,
     WrongGeneration,
 )
-from tap_sendgrid.api.generation import (
-    CustomField,
-    Generation,
-    fetch_custom_fields,
-    parse_custom_fields,
-    probe,
-)
+from tap_sendgrid.api.generation import CustomField, Generation, fetch_custom_fields, probe
 from tap_sendgrid.api.settings import ApiSettings
-
-__all__ = ["Account", "CustomField", "Generation", "parse_custom_fields"]
 
 
 class Account:

@@ -82,7 +82,6 @@ class Client:
     ) -> None:
         self.api_url = api_url
         self.on_behalf_of = on_behalf_of
-        self.requests_sent = 0
         self.tries = TRIES
         self._headers = {
             "Authorization": f"Bearer {api_key}",
@@ -145,12 +144,15 @@ class Client:
                 logger.info("Waited %.0f s for the rate limit of %s", waited, label)
             try:
                 response = self._send(method, path, params, body)
-            except RETRIED as problem:
+            except BaseException as problem:
+                self._limits.settle(endpoint, {})
+                if not isinstance(problem, RETRIED):
+                    raise
                 failures += 1
                 late = isinstance(problem, requests.Timeout)
                 self._pause(failures, label, "no answer in time" if late else "connection lost")
                 continue
-            self._limits.update(endpoint, response.headers)
+            self._limits.settle(endpoint, response.headers)
             if response.status_code == requests.codes.too_many_requests:
                 throttled += 1
                 if throttled >= _TRIES_429:
@@ -179,7 +181,6 @@ class Client:
         host = urlsplit(url).netloc
         headers = {"User-Agent": self._headers["User-Agent"], "Accept-Encoding": "identity"}
         with self._session.get(url, headers=headers, stream=True, timeout=self._timeout) as answer:
-            self.requests_sent += 1
             milliseconds = (time.monotonic() - started) * 1000
             logger.debug("GET file at %s -> %d in %.0f ms", host, answer.status_code, milliseconds)
             if not answer.ok:
@@ -202,7 +203,6 @@ class Client:
             timeout=self._timeout,
             allow_redirects=False,
         )
-        self.requests_sent += 1
         self._read_clock(response.headers.get("Date"))
         logger.debug(
             "%s %s -> %d in %.0f ms, %d bytes, limit %s/%s",

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from tap_sendgrid.api import scopes
 from tap_sendgrid.api.client import Client
@@ -50,12 +49,8 @@ class CustomField:
 
 def fetch_custom_fields(client: Client, generation: str) -> tuple[CustomField, ...]:
     """The account's custom field definitions, in SendGrid's order (one request)."""
-    return parse_custom_fields(client.get(DEFINITIONS[generation]))
-
-
-def parse_custom_fields(answer: Any) -> tuple[CustomField, ...]:
-    """The custom fields of an answer; the key may be missing when there are none."""
-    rows = rows_of(answer.get("custom_fields"), None)
+    # The key may be missing when there are none.
+    rows = rows_of(client.get(DEFINITIONS[generation]).get("custom_fields"), None)
     kinds = ((row.get("field_type") or row.get("type") or "text") for row in rows)
     return tuple(
         CustomField(str(row["name"]), str(kind).lower())

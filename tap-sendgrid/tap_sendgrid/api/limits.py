@@ -24,13 +24,20 @@ _LONGEST_WAIT_SECONDS = 3600.0
 
 
 @dataclass
-class _Window:
-    remaining: int
-    reset: float
+class _Endpoint:
+    """What is known of one budget: calls left until ``reset``; None: not known (any more)."""
+
+    remaining: int | None = None
+    reset: float = 0.0
+    in_flight: int = 0
+    limited: bool = True
 
 
 class RateLimits:
     """What is left of each endpoint's budget; shared by all threads of a client.
+
+    A window begins with a single request, whose answer tells what is left; the others wait for it.
+    So any number of threads together stay within the limit.
 
     Args:
         sleep: Waits so many seconds; tests put their own in place.
@@ -44,8 +51,8 @@ class RateLimits:
     ) -> None:
         self._sleep = sleep
         self._clock = clock
-        self._lock = threading.Lock()
-        self._windows: dict[str, _Window] = {}
+        self._changed = threading.Condition()
+        self._endpoints: dict[str, _Endpoint] = {}
 
     @staticmethod
     def endpoint(method: str, path: str) -> str:
@@ -55,36 +62,51 @@ class RateLimits:
     def acquire(self, endpoint: str) -> float:
         """Take one call from the endpoint's budget, waiting for the reset when it is spent.
 
+        Each call is followed by one of `settle`.
+
         Returns:
-            The seconds waited.
+            The seconds waited for a reset.
         """
         waited = 0.0
         while True:
-            with self._lock:
-                window = self._windows.get(endpoint)
-                if window is None or window.reset <= self._clock():
-                    self._windows.pop(endpoint, None)
+            with self._changed:
+                state = self._endpoints.setdefault(endpoint, _Endpoint())
+                while not self._may_tell(state):
+                    self._changed.wait()
+                if state.remaining is None or not state.limited:
+                    state.in_flight += 1
                     return waited
-                if window.remaining > 0:
-                    window.remaining -= 1
+                if state.remaining > 0:
+                    state.remaining -= 1
+                    state.in_flight += 1
                     return waited
-                delay = self._until(window.reset)
+                delay = self._until(state.reset)
             self._sleep(delay)
             waited += delay
 
-    def update(self, endpoint: str, headers: Mapping[str, str]) -> None:
-        """Take over what an answer's headers say is left."""
-        try:
-            remaining = int(headers["X-RateLimit-Remaining"])
-            reset = float(headers["X-RateLimit-Reset"])
-        except (KeyError, ValueError):
-            return
-        with self._lock:
-            window = self._windows.get(endpoint)
-            if window is not None and window.reset == reset:
-                # Answers arrive out of order: only the lowest count of a window is true.
-                remaining = min(remaining, window.remaining)
-            self._windows[endpoint] = _Window(remaining, reset)
+    def _may_tell(self, state: _Endpoint) -> bool:
+        """Whether it can be decided now: not while the first call of a window is under way."""
+        if state.remaining is not None and state.reset <= self._clock():
+            state.remaining = None
+        return state.remaining is not None or state.in_flight == 0 or not state.limited
+
+    def settle(self, endpoint: str, headers: Mapping[str, str]) -> None:
+        """Take over what an answer's headers say is left; no headers for a call without answer."""
+        with self._changed:
+            state = self._endpoints.setdefault(endpoint, _Endpoint())
+            state.in_flight -= 1
+            try:
+                remaining = int(headers["X-RateLimit-Remaining"])
+                reset = float(headers["X-RateLimit-Reset"])
+            except (KeyError, ValueError):
+                state.limited = state.remaining is not None
+            else:
+                # SendGrid may not have counted yet what is under way.
+                remaining = max(0, remaining - state.in_flight)
+                if state.remaining is not None and state.reset == reset:
+                    remaining = min(remaining, state.remaining)
+                state.remaining, state.reset, state.limited = remaining, reset, True
+            self._changed.notify_all()
 
     def wait_after_429(self, headers: Mapping[str, str], attempt: int) -> float:
         """Wait until the reset that a 429 names; 1, 2, 4 … seconds when it names none.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
-
 from tap_sendgrid.api import scopes
 from tap_sendgrid.api.errors import NothingToRead
 from tap_sendgrid.api.pages import offset_pages, rows_of, token_pages
@@ -27,7 +25,6 @@ class TemplatesStream(ObjectStream):
     columns = TEMPLATES
     scopes = ("templates.read",)
     replication_key = "updated_at"
-    forced_replication_method = REPLICATION_INCREMENTAL
     selected_by_default = False
 
     def read(self, account: Account, context: Context | None) -> Iterator[Record]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from singer_sdk import Stream
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib import SchemaMessage
+from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
 
 from tap_sendgrid.api import scopes
 from tap_sendgrid.api.errors import Forbidden, NothingToRead, RunStopper, SendGridError
@@ -204,9 +205,10 @@ class ObjectStream(Stream):
     def remembered(self, state: dict[str, Any]) -> ContentMemory:
         """What earlier runs emitted, if it belongs to the bookmark (people edit bookmarks)."""
         content = state.get("content") or {}
-        if not isinstance(content, dict) or content.get("at") != state.get("replication_key_value"):
-            content = {}
-        return ContentMemory(content.get("hashes"), self.shape())
+        refresh = self.replication_key and self.replication_method == REPLICATION_FULL_TABLE
+        valid = content.get("at") == state.get("replication_key_value")
+        hashes = content.get("hashes") if valid and not refresh else None
+        return ContentMemory(hashes, self.shape())
 
     def shape(self) -> str:
         """Something that changes with the selection of properties: records then count as new."""
@@ -270,8 +272,3 @@ class MarketingStream(ObjectStream):
         if account.generation() is Generation.LEGACY:
             return scopes.LEGACY
         return scopes.MARKETING
-
-
-def selected(streams: Iterable[Stream]) -> Sequence[Stream]:
-    """The selected ones of some streams, in order."""
-    return [stream for stream in streams if stream.selected]

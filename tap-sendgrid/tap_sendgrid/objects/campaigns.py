@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
-
 from tap_sendgrid.api.errors import NotFound
 from tap_sendgrid.api.generation import Generation
 from tap_sendgrid.api.pages import offset_pages, token_pages
 from tap_sendgrid.objects.base import MarketingStream, Record
 from tap_sendgrid.objects.concurrent import map_ahead
-from tap_sendgrid.objects.values import id_text, id_texts, text_or_none, timestamp
+from tap_sendgrid.objects.values import id_texts, text_or_none, timestamp
 from tap_sendgrid.schemas.columns import names
 from tap_sendgrid.schemas.marketing import CAMPAIGNS
 
@@ -34,7 +32,6 @@ class CampaignsStream(MarketingStream):
     name = "campaigns"
     columns = CAMPAIGNS
     replication_key = "updated_at"
-    forced_replication_method = REPLICATION_INCREMENTAL
 
     def enrich(self, account: Account, records: Iterator[Record]) -> Iterator[Record]:
         """Single sends with their detail, a few asked for at a time."""
@@ -53,7 +50,7 @@ class CampaignsStream(MarketingStream):
         for row in rows:
             record = {name: row.get(name) for name in names(CAMPAIGNS)}
             record.update(
-                id=id_text(row.get("id")),
+                id=text_or_none(row.get("id")),
                 _id=row.get("id"),
                 title=row.get("title"),
                 list_ids=id_texts(row.get("list_ids")),
@@ -87,7 +84,7 @@ def _listed(row: dict[str, Any]) -> Record:
         abtest = {name: abtest.get(name) for name in _ABTEST}
         abtest.update({name: timestamp(abtest[name]) for name in _ABTEST_TIMES})
     return {
-        "id": id_text(row.get("id")),
+        "id": text_or_none(row.get("id")),
         "title": row.get("name"),
         "status": row.get("status"),
         "categories": row.get("categories"),

@@ -285,7 +285,7 @@ def _flat_chunks(first: list[bytes], following: Iterator[list[bytes]]) -> Iterat
 def _flat(first: list[bytes], following: Iterator[list[bytes]]) -> Iterator[str]:
     for lines in _flat_chunks(first, following):
         for line in lines:
-            yield line.decode("utf-8-sig") + "\n"
+            yield line.decode("utf-8-sig", "replace") + "\n"
 
 
 def _csv_chunks(lines: Iterator[str], number: int, skip: int) -> Iterator[Chunk]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tap_sendgrid.api.pages import rows_of, token_pages
 from tap_sendgrid.objects.base import MarketingStream, Record
-from tap_sendgrid.objects.values import id_text
+from tap_sendgrid.objects.values import text_or_none
 from tap_sendgrid.schemas.marketing import LISTS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class ListsStream(MarketingStream):
         """``GET /v3/marketing/lists``, a thousand a page."""
         for row in token_pages(account.client, "/v3/marketing/lists", page_size=1000):
             yield {
-                "id": id_text(row.get("id")),
+                "id": text_or_none(row.get("id")),
                 "name": row.get("name"),
                 "recipient_count": row.get("contact_count"),
             }
@@ -35,7 +35,7 @@ class ListsStream(MarketingStream):
         """``GET /v3/contactdb/lists``, all at once."""
         for row in rows_of(account.client.get("/v3/contactdb/lists"), "lists"):
             yield {
-                "id": id_text(row.get("id")),
+                "id": text_or_none(row.get("id")),
                 "_id": row.get("id"),
                 "name": row.get("name"),
                 "recipient_count": row.get("recipient_count"),

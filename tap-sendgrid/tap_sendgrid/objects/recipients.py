@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from singer_sdk.helpers._catalog import get_selected_schema
 from singer_sdk.mapper import SameRecordTransform
-from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
 
 from tap_sendgrid.api.errors import NothingToRead, SendGridError
 from tap_sendgrid.api.generation import CustomField, Generation
@@ -33,7 +32,6 @@ class RecipientsStream(MarketingStream):
     name = "recipients"
     columns = RECIPIENTS
     replication_key = "updated_at"
-    forced_replication_method = REPLICATION_INCREMENTAL
 
     _fields: tuple[CustomField, ...] = ()
 

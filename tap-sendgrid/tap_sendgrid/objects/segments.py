@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tap_sendgrid.api.errors import Forbidden, RequestRejected
 from tap_sendgrid.api.pages import rows_of
 from tap_sendgrid.objects.base import MarketingStream, Record
-from tap_sendgrid.objects.values import id_text, text_or_none, timestamp
+from tap_sendgrid.objects.values import text_or_none, timestamp
 from tap_sendgrid.schemas.marketing import SEGMENTS
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ class SegmentsStream(MarketingStream):
         """``GET /v3/contactdb/segments``, all at once."""
         for row in rows_of(account.client.get("/v3/contactdb/segments"), "segments"):
             yield {
-                "id": id_text(row.get("id")),
+                "id": text_or_none(row.get("id")),
                 "_id": row.get("id"),
                 "name": row.get("name"),
-                "list_id": id_text(row.get("list_id")),
+                "list_id": text_or_none(row.get("list_id")),
                 "recipient_count": row.get("recipient_count"),
                 "conditions": row.get("conditions"),
             }
@@ -58,10 +58,10 @@ class SegmentsStream(MarketingStream):
 def _current(row: dict[str, Any]) -> Record:
     status = row.get("status")
     return {
-        "id": id_text(row.get("id")),
+        "id": text_or_none(row.get("id")),
         "name": row.get("name"),
         "recipient_count": row.get("contacts_count"),
-        "query_version": id_text(row.get("query_version")),
+        "query_version": text_or_none(row.get("query_version")),
         "status": status
         and {
             "query_validation": status.get("query_validation"),

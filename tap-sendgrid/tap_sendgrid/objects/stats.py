@@ -85,7 +85,6 @@ class DailyStatsStream(ObjectStream):
     """Statistics by day, from some days before the bookmark to today."""
 
     replication_key = "date"
-    forced_replication_method = REPLICATION_INCREMENTAL
     ids_clash = True
     selected_by_default = False
 

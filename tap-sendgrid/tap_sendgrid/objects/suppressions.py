@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from singer_sdk.singerlib.catalog import REPLICATION_INCREMENTAL
-
 from tap_sendgrid.api.pages import PagesIgnored, offset_pages, rows_of
 from tap_sendgrid.objects.base import ObjectStream, Record
 from tap_sendgrid.objects.content import ContentMemory
@@ -33,7 +31,6 @@ class SuppressionStream(ObjectStream):
 
     path: ClassVar[str]
     replication_key = "created_at"
-    forced_replication_method = REPLICATION_INCREMENTAL
     ids_clash = True
     selected_by_default = False
 

@@ -55,17 +55,7 @@ def iso_now() -> str:
 
 
 def text_or_none(value: Any) -> str | None:
-    """Text; the empty string is how SendGrid says unset."""
-    return None if value is None or value == "" else str(value)
-
-
-def unset_to_none(value: Any) -> Any:
-    """Anything as it is, except the empty string, which is how SendGrid says unset."""
-    return None if value == "" else value
-
-
-def id_text(value: Any) -> str | None:
-    """An id as text, whatever its native type."""
+    """A text or an id as text; the empty string is how SendGrid says unset."""
     return None if value is None or value == "" else str(value)
 
 

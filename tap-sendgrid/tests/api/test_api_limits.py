@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -48,11 +50,18 @@ def test_nothing_is_waited_for_before_anything_is_known() -> None:
     assert clock.limits().acquire("GET /v3/x") == 0
 
 
+def call(limits: RateLimits, endpoint: str, answer: dict[str, str]) -> float:
+    waited = limits.acquire(endpoint)
+    limits.settle(endpoint, answer)
+    return waited
+
+
 def test_a_spent_budget_is_waited_for_once() -> None:
     clock = Clock()
     limits = clock.limits()
-    limits.update("a", headers(0, clock.now + 7))
-    assert limits.acquire("a") == pytest.approx(8)  # and a second for clocks that differ
+    call(limits, "a", headers(0, clock.now + 7))
+    # A second more than seven, for clocks that differ.
+    assert call(limits, "a", headers(5, clock.now + 20)) == pytest.approx(8)
     assert limits.acquire("a") == 0
     assert limits.acquire("b") == 0
 
@@ -60,9 +69,9 @@ def test_a_spent_budget_is_waited_for_once() -> None:
 def test_broken_headers_are_passed_over() -> None:
     clock = Clock()
     limits = clock.limits()
-    limits.update("a", {"X-RateLimit-Remaining": "none", "X-RateLimit-Reset": "soon"})
-    limits.update("a", {})
-    assert limits.acquire("a") == 0
+    call(limits, "a", {"X-RateLimit-Remaining": "none", "X-RateLimit-Reset": "soon"})
+    call(limits, "a", {})
+    assert [limits.acquire("a") for _ in range(3)] == [0, 0, 0]  # and nobody waits for anybody
 
 
 def test_without_a_reset_the_waits_grow() -> None:
@@ -91,14 +100,38 @@ def test_a_window_never_sees_more_calls_than_its_limit(limit: int, pauses: list[
             window, used = start, 0
         used += 1
         assert used <= limit
-        limits.update("a", headers(limit - used, window + 10))
+        limits.settle("a", headers(limit - used, window + 10))
 
 
-def test_threads_share_the_budget() -> None:
-    clock = Clock()
-    limits = clock.limits()
-    limits.update("a", headers(10, clock.now + 1000))
+@pytest.mark.parametrize("limit", [1, 3, 20])
+def test_threads_together_stay_within_the_limit(limit: int) -> None:
+    """A server with real windows of a tenth of a second, whose answers take their time."""
+    lock = threading.Lock()
+    state = {"end": 0.0, "used": 0, "most": 0}
+    limits = RateLimits(sleep=lambda seconds: time.sleep(max(0.0, seconds - 0.99)))
+
+    def request(_: int) -> None:
+        limits.acquire("a")
+        with lock:
+            now = time.time()
+            if now >= state["end"]:
+                state["end"], state["used"] = now + 0.1, 0
+            state["used"] += 1
+            state["most"] = max(state["most"], state["used"])
+            answer = {
+                "X-RateLimit-Remaining": str(max(0, limit - state["used"])),
+                "X-RateLimit-Reset": repr(state["end"]),
+            }
+        time.sleep(0.002)
+        limits.settle("a", answer)
+
     with ThreadPoolExecutor(8) as pool:
-        waited = list(pool.map(lambda _: limits.acquire("a"), range(10)))
-    assert waited == [0] * 10
-    assert limits.acquire("a") > 0
+        list(pool.map(request, range(min(4 * limit, 40))))
+    assert state["most"] <= limit
+
+
+def test_a_call_without_an_answer_lets_the_others_go_on() -> None:
+    limits = RateLimits()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: call(limits, "a", {}), range(50)))
+    assert limits.acquire("a") == 0

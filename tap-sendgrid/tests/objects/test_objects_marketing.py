@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -292,3 +295,43 @@ def test_the_region_chooses_the_host() -> None:
     assert hosts == {"global": "https://api.sendgrid.com", "eu": "https://api.eu.sendgrid.com"}
     own = ApiSettings.from_config({"region": "eu", "api_url": "http://localhost:1/"})
     assert own.api_url == "http://localhost:1"
+
+
+def test_a_full_refresh_by_the_catalog_emits_every_campaign(serve: Serve) -> None:
+    run = serve(campaigns=4)
+    state = run("campaigns").state
+    catalog = run.catalog("campaigns")
+    for stream in catalog["streams"]:
+        if stream["stream"] == "campaigns":
+            stream["replication_method"] = "FULL_TABLE"
+    assert len(run(catalog=catalog, state=state).records("campaigns")) == 4
+
+
+def test_concurrent_details_stay_within_the_limit(serve: Serve) -> None:
+    run = serve(campaigns=12, rate_limits={"/v3/marketing/singlesends/{id}": (3, 0.2)})
+    output = run("campaigns")
+    details = [r for r in output.requests if r.path.count("/") == 4]
+    assert len(output.by_id("campaigns")) == 12
+    assert [r.status for r in details] == [200] * 12  # never a 429
+
+
+def test_batch_files_hold_the_same_records(serve: Serve, tmp_path: Path) -> None:
+    run = serve(contacts=120)
+    batch_config = {
+        "encoding": {"format": "jsonl", "compression": "gzip"},
+        "storage": {"root": tmp_path.as_uri()},
+    }
+    output = run("recipients", "lists", batch_config=batch_config)
+    rows = {}
+    for stream in ("recipients", "lists"):
+        (message,) = output.of("BATCH", stream)
+        (url,) = message["manifest"]
+        with gzip.open(url.removeprefix("file://")) as lines:
+            rows[stream] = [json.loads(line) for line in lines]
+    plain = run("recipients", "lists")
+    for stream, found in rows.items():
+        wanted = plain.by_id(stream)
+        assert len(found) == len(wanted)
+        for record in found:
+            del record["received_at"], wanted[record["id"]]["received_at"]
+            assert record == wanted[record["id"]]
