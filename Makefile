@@ -46,6 +46,12 @@ demo: .meltano/.installed ## SendGrid on localhost → receiver → Meltano → 
 test: .meltano/.installed ## Every test of every part
 	$(RUN) pytest -n 2 --dist loadgroup
 
+# CHAOS='--seconds 600 --seed 7 --log nats' gives another run; --help tells what there is.
+CHAOS ?= --log all --engine all --seconds 120
+chaos: .meltano/.installed ## Kill, fill, cut and restart everything under load, then count; and a million hostile inputs
+	PYTHONPATH=tests $(RUN) python -m chaos $(CHAOS)
+	PYTHONPATH=tests $(RUN) python -m chaos.fuzz --inputs 1000000
+
 bench: .meltano/.installed ## Every benchmark against its peers (about an hour); writes benchmarks/README.md
 	$(RUN) python benchmarks/bench_targets.py
 	$(RUN) python benchmarks/bench_receiver.py

@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from chaos.run import Options, Result, Run
+from chaos.run import Options, Run
+from chaos.table import figures, markdown
+
+ENGINES = ("duckdb", "postgres")
+LOGS = ("sqlite", "nats")
 
 
 def main() -> int:
-    """Parse, run, print; 0 if nothing was lost and nothing is twice."""
-    options, keep = parse(sys.argv[1:])
-    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    print(f"chaos: {options}\nfolder: {folder}", flush=True)
-    result = Run(options, folder, lambda line: print(line, flush=True))()
-    print(report(options, result))
-    if result.verdict.good and not keep:
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        print(f"The diary, the logs and what was stored are in {folder}")
-    return 0 if result.verdict.good else 1
+    """Run each combination that was asked for; 0 if nothing was lost and nothing is twice."""
+    options, engines, logs, keep = parse(sys.argv[1:])
+    columns = []
+    all_good = True
+    for log, engine in itertools.product(logs, engines):
+        one = replace(options, engine=engine, log=log)
+        folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+        print(f"{one}\nfolder: {folder}", flush=True)
+        result = Run(one, folder, lambda line: print(line, flush=True))()
+        rows = figures(one, result)
+        columns.append(rows)
+        width = max(map(len, rows))
+        print("\n".join(f"{name:<{width}}  {value}" for name, value in rows.items()), flush=True)
+        for problem in result.verdict.problems():
+            print(f"WRONG  {problem}")
+        all_good = all_good and result.verdict.good
+        if result.verdict.good and not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            print(f"The diary, the logs and what was stored are in {folder}")
+    if len(columns) > 1:
+        print(f"\n{markdown(columns)}")
+    return 0 if all_good else 1
 
 
-def parse(arguments: list[str]) -> tuple[Options, bool]:
-    """The options of the command line, and whether to keep the run's folder."""
+def parse(arguments: list[str]) -> tuple[Options, tuple[str, ...], tuple[str, ...], bool]:
+    """The options, the engines, the logs, and whether to keep the folders of good runs."""
     parser = argparse.ArgumentParser(
         prog="chaos", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -35,63 +53,28 @@ def parse(arguments: list[str]) -> tuple[Options, bool]:
     parser.add_argument(
         "--seed", type=int, default=random.randrange(10_000), help="load and faults"
     )
-    parser.add_argument("--engine", choices=("duckdb", "postgres"), default="duckdb")
-    parser.add_argument("--log", choices=("sqlite", "nats"), default="sqlite")
+    parser.add_argument("--engine", choices=(*ENGINES, "all"), default="duckdb")
+    parser.add_argument("--log", choices=(*LOGS, "all"), default="sqlite")
     parser.add_argument("--rate", type=float, default=500, help="events a second")
     parser.add_argument("--receivers", type=int, default=2, help="processes on the one port")
+    parser.add_argument("--fault-pause", type=float, default=1.5, help="seconds between faults")
     parser.add_argument(
         "--meltano-pause", type=float, default=10, help="seconds between two meltano runs"
     )
     parser.add_argument("--no-meltano", action="store_true", help="direct flushes only")
-    parser.add_argument("--keep", action="store_true", help="leave the run's folder behind")
+    parser.add_argument("--keep", action="store_true", help="leave the folders of good runs behind")
     given = parser.parse_args(arguments)
-    return Options(
-        given.seconds,
-        given.seed,
-        given.engine,
-        given.log,
-        given.rate,
-        given.receivers,
-        None if given.no_meltano else given.meltano_pause,
-    ), given.keep
-
-
-def report(options: Options, result: Result) -> str:
-    """The figures, one a line, and what is wrong if something is."""
-    verdict, sent, tally = result.verdict, result.sent, result.tally
-    kills = {
-        program: ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
-        for program, counts in sorted(tally.signals.items())
-    }
-    rows: list[tuple[str, object]] = [
-        ("event log, warehouse", f"{result.log}; {options.engine}"),
-        ("seed", options.seed),
-        ("seconds", f"{result.seconds:.0f}, of which {options.seconds:.0f} under faults"),
-        ("deliveries acknowledged", f"{sent.acknowledged:,} of {sent.deliveries:,}"),
-        ("events acknowledged", f"{result.acknowledged_events:,} of {result.events:,}"),
-        ("attempts / retries", f"{sent.attempts:,} / {sent.retried:,}"),
-        ("answers", ", ".join(f"{k}: {n:,}" for k, n in sorted(sent.statuses.items()))),
-        *((f"signals to {program}", counts) for program, counts in kills.items()),
-        *((f"outage: {name}", n) for name, n in sorted(tally.outages.items())),
-        ("receivers started", result.receiver_starts),
-        ("direct flushes", _counts(result.direct)),
-        ("meltano runs", _counts(result.meltano)),
-        ("deliveries dropped by retention meanwhile", f"{verdict.trimmed:,}"),
-        ("spoiled bodies acknowledged, in quarantine", f"{result.spoiled:,}"),
-        ("rows in the event tables", f"{verdict.rows:,}"),
-        ("lost", len(verdict.lost)),
-        ("lost from activity", len(verdict.lost_from_activity)),
-        ("lost from quarantine", len(verdict.lost_spoiled)),
-        ("twice", len(verdict.twice)),
-        ("not sent", len(verdict.unknown)),
-    ]
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {value}" for name, value in rows]
-    return "\n".join([*lines, *(f"WRONG  {problem}" for problem in verdict.problems())])
-
-
-def _counts(counts: object) -> str:
-    return ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in vars(counts).items())
+    options = Options(
+        seconds=given.seconds,
+        seed=given.seed,
+        rate=given.rate,
+        receivers=given.receivers,
+        meltano_pause=None if given.no_meltano else given.meltano_pause,
+        fault_pause=given.fault_pause,
+    )
+    engines = ENGINES if given.engine == "all" else (given.engine,)
+    logs = LOGS if given.log == "all" else (given.log,)
+    return options, engines, logs, given.keep
 
 
 if __name__ == "__main__":

@@ -14,9 +14,6 @@ from chaos.flushes import DirectFlush
 from chaos.processes import Processes, send
 from chaos.warehouses import Fault
 
-MEAN_PAUSE = 1.0
-"""Seconds between two faults, on average."""
-
 # How often each process is hit, and how.
 KILLS = {"receiver": 5, "tap": 6, "target": 8, "meltano": 3}
 SIGNALS = (
@@ -52,6 +49,7 @@ class Chaos:
         direct: Whose state keeper is lost at times.
         outages: The faults of log and warehouse.
         seed: What everything follows from.
+        pause: Seconds between two faults, on average.
         diary: Told of each fault in a line.
     """
 
@@ -61,6 +59,7 @@ class Chaos:
         direct: DirectFlush,
         outages: dict[str, Fault],
         seed: int,
+        pause: float,
         diary: Callable[[str], None],
     ) -> None:
         self.tally = Tally()
@@ -70,6 +69,7 @@ class Chaos:
         self._outages = outages | {"state lost": self._lose_state}
         self._rng = random.Random(seed + 3)
         self._diary = diary
+        self._pause = pause
         self._stop = threading.Event()
         self._busy: dict[str, threading.Thread] = {}
         self._frozen: list[int] = []
@@ -90,7 +90,7 @@ class Chaos:
 
     def _run(self) -> None:
         number = 0
-        while not self._stop.wait(self._rng.expovariate(1 / MEAN_PAUSE)):
+        while not self._stop.wait(self._rng.expovariate(1 / self._pause)):
             number += 1
             if number % OUTAGES_EVERY == 0:
                 self._begin_outage()

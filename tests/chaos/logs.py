@@ -1,25 +1,20 @@
-"""The event logs of a run, and how they fail."""
+"""The event log in a SQLite file, and how it fails."""
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import sqlite3
-import subprocess
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, suppress
-from pathlib import Path
+from contextlib import closing
 
 from tap_sendgrid.event_log import open_event_log
 
+from chaos.cluster import NATSLog
+from chaos.disks import Disk, limit_for_a_while
 from chaos.processes import Processes
-from chaos.warehouses import Fault, limit_for_a_while
-
-DISK_MEGABYTES = 4096
-
-Frozen = Callable[[], AbstractContextManager[None]]
+from chaos.receivers import Frozen
+from chaos.warehouses import Fault
 
 
 class SQLiteLog:
@@ -33,23 +28,16 @@ class SQLiteLog:
     def __init__(self, processes: Processes, frozen: Frozen) -> None:
         self._processes = processes
         self._frozen = frozen
-        disk = processes.folder / "disk"
-        disk.mkdir()
-        self._mounted = mount_small_disk(processes.folder / "disk.img", disk)
-        self._disk = disk
-        self._path = disk / "log" / "events.db"
+        self._disk = Disk(processes.folder / "disk.img", processes.folder / "disk")
+        self._path = self._disk.folder / "log" / "events.db"
         self._path.parent.mkdir(mode=0o700)
         self.url = f"sqlite:///{self._path}"
+        self.description = "SQLite" + (", on a disk of its own" if self._disk.mounted else "")
         self.faults: dict[str, Fault] = {
             "log locked": self.lock,
             "log moved away": self.move,
-            "log disk full": self.fill if self._mounted else self.limit,
+            "log disk full": self._disk.fill_for_a_while if self._disk.mounted else self.limit,
         }
-
-    @property
-    def description(self) -> str:
-        """What it is, for the report."""
-        return "SQLite" + (", on a disk of its own" if self._mounted else "")
 
     def end(self) -> int:
         """The log's present end."""
@@ -70,31 +58,18 @@ class SQLiteLog:
 
     def move(self, rng: random.Random) -> str:
         """The folder goes away, as a mount that drops out, and comes back."""
-        folder, away = self._path.parent, self._disk / "away"
+        folder, away = self._path.parent, self._disk.folder / "away"
         seconds = rng.uniform(1, 4)
         with self._frozen():
             folder.rename(away)
             time.sleep(seconds)
             if folder.exists():
-                # A process that began meanwhile made an empty log: nobody was told that it keeps
-                # anything, but look before it goes.
+                # A process that began meanwhile made an empty log. It must not have taken
+                # anything that nobody would find again.
                 if self.end():
                     raise AssertionError("deliveries were taken into a log that nobody knows")
                 shutil.rmtree(folder)
             away.rename(folder)
-        return f"{seconds:.1f} s"
-
-    def fill(self, rng: random.Random) -> str:
-        """Not one byte is left on the disk, for a while."""
-        filler = self._disk / "filler"
-        seconds = rng.uniform(1, 6)
-        with filler.open("wb") as file:
-            for size in (64 << 20, 1 << 20, 4096):
-                with suppress(OSError):
-                    while True:
-                        os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
-        time.sleep(seconds)
-        filler.unlink()
         return f"{seconds:.1f} s"
 
     def limit(self, rng: random.Random) -> str:
@@ -104,25 +79,7 @@ class SQLiteLog:
 
     def stop(self) -> None:
         """Give the disk back."""
-        if self._mounted:
-            subprocess.run(["umount", "--lazy", str(self._disk)], check=False)
+        self._disk.unmount()
 
 
-def mount_small_disk(image: Path, folder: Path) -> bool:
-    """A file system of its own at a folder, so that it can be full; whether that was permitted."""
-    if os.geteuid() != 0 or not shutil.which("mkfs.ext4"):
-        return False
-    with image.open("wb") as file:
-        file.truncate(DISK_MEGABYTES << 20)  # sparse: takes what is written
-    for command in (
-        ["mkfs.ext4", "-q", "-m", "0", str(image)],
-        ["mount", "-o", "loop", str(image), str(folder)],
-    ):
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            image.unlink()
-            return False
-    return True
-
-
-Log = SQLiteLog
-LOGS: dict[str, Callable[[Processes, Frozen], Log]] = {"sqlite": SQLiteLog}
+LOGS: dict[str, type[SQLiteLog | NATSLog]] = {"sqlite": SQLiteLog, "nats": NATSLog}

