@@ -6,13 +6,14 @@ highest one committed is the high-water mark. Readers see a snapshot and hold no
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+
+import msgspec
 
 from tap_sendgrid.event_log.base import (
     FORWARDER_PREFIX,
@@ -113,7 +114,7 @@ class SQLiteEventLog(EventLog):
                             f"delivery {offset} of the event log {self.path} is damaged: stop "
                             "the receiver and run `sendgrid-webhook repair`",
                         )
-                    delivery = Delivery(body, from_micros(received_at), json.loads(headers))
+                    delivery = Delivery(body, from_micros(received_at), _from_json(headers))
                     yield LoggedDelivery(offset, delivery)
                 after = batch[-1][0]
 
@@ -257,7 +258,7 @@ class SQLiteEventLog(EventLog):
                 offset,
                 reason,
                 from_micros(quarantined_at),
-                Delivery(body, from_micros(received_at), json.loads(headers)),
+                Delivery(body, from_micros(received_at), _from_json(headers)),
             )
             for number, offset, reason, quarantined_at, received_at, headers, body in rows
         ]
@@ -360,4 +361,7 @@ class SQLiteEventLog(EventLog):
 
 
 def _to_json(headers: Mapping[str, str]) -> str:
-    return json.dumps(dict(headers), separators=(",", ":"))
+    return msgspec.json.encode(dict(headers)).decode()
+
+
+_from_json = msgspec.json.Decoder(dict[str, str]).decode
