@@ -138,10 +138,12 @@ class TapSendGrid(Tap):
             return
         if not self.api_settings.api_key:
             raise MissingApiKey([stream.name for stream in streams])
+        settings = self.api_settings
         self.logger.info(
-            "Reading %s with the API key whose id is %s",
-            self.api_settings.api_url,
-            self.api_settings.key_id,
+            "Reading %s with the API key whose id is %s%s",
+            settings.api_url,
+            settings.key_id,
+            f", for {', '.join(settings.subusers)}" if settings.subusers else "",
         )
         for stream in streams:
             stream.sync()

@@ -83,6 +83,8 @@ class Client:
         self.api_url = api_url
         self.on_behalf_of = on_behalf_of
         self.tries = TRIES
+        # Headers take no others; a key pasted with an ellipsis or a space in it is a usual slip.
+        self._key_is_plain = api_key.isascii() and api_key.isprintable() and " " not in api_key
         self._headers = {
             "Authorization": f"Bearer {api_key}",
             "Accept": "application/json",  # GET /v3/suppression/bounces insists on it
@@ -188,6 +190,8 @@ class Client:
             yield answer
 
     def _send(self, method: str, path: str, params: Params | None, body: Any) -> requests.Response:
+        if not self._key_is_plain:
+            raise InvalidCredentials(self.api_url, "it has characters that no key has")
         started = time.monotonic()
         headers = dict(self._headers)
         data: bytes | None = None

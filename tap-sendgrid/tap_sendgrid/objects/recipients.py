@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -87,6 +88,7 @@ class RecipientsStream(MarketingStream):
         inside = ("properties", "custom_fields", "properties")
         fields = [field for field in self._fields if self.mask[*inside, field.name]]
         shape = f"{sorted(names)} {sorted((field.name, field.kind) for field in fields)}"
+        shape = blake2b(shape.encode(), digest_size=8).hexdigest()
         memberships = [column.name for column in MEMBERSHIPS if column.name in names]
         reader = RecipientReader(
             account,

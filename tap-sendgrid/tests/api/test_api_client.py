@@ -126,6 +126,15 @@ def test_a_rejected_key_is_told_with_the_request_to_try(simulator: Simulator) ->
     assert "bbbb" not in text + repr(client)
 
 
+@pytest.mark.parametrize("key", ["SG.…", "SG.a b.c", "SG.a\r\nX-Evil: 1", "Sé.a.b"])
+def test_a_key_with_impossible_characters_is_told_and_not_sent(
+    simulator: Simulator, key: str
+) -> None:
+    with pytest.raises(InvalidCredentials, match="characters that no key has"):
+        Client(key, simulator.url).get(LISTS)
+    assert simulator.requests == []
+
+
 def test_an_address_that_is_not_allowed_is_told(simulator: Simulator) -> None:
     simulator.options.allowed_ips = ("10.1.2.3",)
     account = Account(ApiSettings(simulator.api_key, simulator.url))
