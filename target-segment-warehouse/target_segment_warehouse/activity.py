@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from target_segment_warehouse.catalog import META, Catalog, Table
-from target_segment_warehouse.cells import stamp_text
+from target_segment_warehouse.catalog import META, OVERFLOW, Catalog, Table
+from target_segment_warehouse.cells import pack, stamp_text
 from target_segment_warehouse.sqltext import quote
 from target_segment_warehouse.types import Type, join
 from target_segment_warehouse.warehouses.base import Warehouse
@@ -38,10 +39,32 @@ class Union:
     Attributes:
         types: The union's columns: those of every table first, then by name.
         sources: For each table: column of the union to column of the table.
+        packed: For each table: columns for which the union has no room.
     """
 
     types: dict[str, Type] = field(default_factory=dict)
     sources: dict[str, dict[str, str]] = field(default_factory=dict)
+    packed: dict[str, list[str]] = field(default_factory=dict)
+
+    def limit(self, most: int, keep: Collection[str]) -> None:
+        """Leave out columns until there are no more than ``most``: those in fewest tables go first.
+
+        Args:
+            most: What the engine allows.
+            keep: Columns that stay before others.
+        """
+        if len(self.types) <= most:
+            return
+        tables = Counter(name for sources in self.sources.values() for name in sources)
+        order = sorted(
+            self.types.keys() - META.keys() - {OVERFLOW},
+            key=lambda name: (name not in keep, -tables[name], name),
+        )
+        gone = set(order[most - len(META) - 1 :])
+        for table, sources in self.sources.items():
+            self.packed[table] = [sources.pop(name) for name in sorted(gone & sources.keys())]
+        self.types = {name: t for name, t in self.types.items() if name not in gone}
+        self.types.setdefault(OVERFLOW, Type.TEXT)
 
 
 def unite(tables: Mapping[str, Columns], fixed: Mapping[str, Type] | None = None) -> Union:
@@ -117,6 +140,11 @@ class Activity:
             return
         union = self._prepare_table()
         names, selected = [], []
+        if packed := [name for name in union.packed.get(table.name, ()) if name in columns]:
+            union.sources[table.name].pop(OVERFLOW, None)
+            names.append(OVERFLOW)
+            own = OVERFLOW if OVERFLOW in columns else None
+            selected.append(f"{pack(packed, own)} AS {OVERFLOW}")
         for name, source in union.sources[table.name].items():
             if source in columns:
                 old, new = table.columns[source] or Type.TEXT, union.types[name]
@@ -140,7 +168,7 @@ class Activity:
     def _keep_view(self, name: str, tables: Mapping[str, Columns]) -> None:
         warehouse = self._warehouse
         present = self._catalog.views.get(name, {}) if name in warehouse.own_views else {}
-        union = unite(tables)
+        union = self._unite(tables, keep=present)
         mark = _mark(union)
         if present and warehouse.comment_of(name) == mark:
             return
@@ -149,7 +177,7 @@ class Activity:
         if not warehouse.replace_view(name, select):
             # Views of the user's depend on it: what is there must stay as it is.
             fixed = {c: warehouse.logical(physical) or Type.TEXT for c, physical in present.items()}
-            union = unite(tables, fixed)
+            union = self._unite(tables, fixed, keep=present)
             warehouse.replace_view(name, self._select(union, tables, fixed | union.types | fixed))
         warehouse.comment("VIEW", name, mark)
         warehouse.own_views.add(name)
@@ -158,7 +186,7 @@ class Activity:
         """Give the table every column that the event tables have; fill it if it is new or stale."""
         warehouse, catalog = self._warehouse, self._catalog
         tables = catalog.event_tables()
-        union = unite(tables)
+        union = self._unite(tables)
         columns = catalog.columns(ACTIVITY)
         if columns is None or not (warehouse.comment_of(ACTIVITY) or "").startswith(_KEPT):
             if columns is None:
@@ -170,14 +198,14 @@ class Activity:
             union = self._fit_table(columns, tables)
             names = ", ".join(map(quote, union.types))
             warehouse.execute(
-                f"INSERT INTO {warehouse.name(ACTIVITY)} ({names}) "  # noqa: S608
+                f"INSERT INTO {warehouse.name(ACTIVITY)} ({names}) "
                 f"{self._select(union, tables, union.types)}"
             )
             return union
         return self._fit_table(columns, tables)
 
     def _fit_table(self, columns: dict[str, Type | None], tables: Mapping[str, Columns]) -> Union:
-        union = unite(tables)
+        union = self._unite(tables, keep=columns)
         fixed: dict[str, Type] = {}
         for name, type_ in union.types.items():
             old = columns.get(name, type_)
@@ -189,12 +217,22 @@ class Activity:
             else:
                 fixed[name] = old or Type.TEXT
         if fixed:
-            union = unite(tables, fixed)
+            union = self._unite(tables, fixed, keep=columns)
             union.types |= {name: columns.get(name) or type_ for name, type_ in union.types.items()}
         missing = {name: t for name, t in union.types.items() if name not in columns}
         if missing:
             self._warehouse.add_columns(ACTIVITY, missing)
             columns |= missing
+        return union
+
+    def _unite(
+        self,
+        tables: Mapping[str, Columns],
+        fixed: Mapping[str, Type] | None = None,
+        keep: Collection[str] = (),
+    ) -> Union:
+        union = unite(tables, fixed)
+        union.limit(self._warehouse.dialect.max_columns, keep)
         return union
 
     def _select(
@@ -204,13 +242,17 @@ class Activity:
         parts = []
         for table, columns in tables.items():
             sources = union.sources[table]
-            selected = ", ".join(
-                f"{self._as(sources[name], columns[sources[name]], type_)} AS {quote(name)}"
-                if name in sources
-                else f"CAST(NULL AS {self._warehouse.physical(type_)}) AS {quote(name)}"
-                for name, type_ in types.items()
-            )
-            parts.append(f"SELECT {selected} FROM {self._warehouse.name(table)}")  # noqa: S608
+            selected = []
+            for name, type_ in types.items():
+                if name == OVERFLOW and union.packed.get(table):
+                    own = OVERFLOW if OVERFLOW in sources else None
+                    expression = self._warehouse.pack(union.packed[table], own)
+                elif name in sources:
+                    expression = self._as(sources[name], columns[sources[name]], type_)
+                else:
+                    expression = f"CAST(NULL AS {self._warehouse.physical(type_)})"
+                selected.append(f"{expression} AS {quote(name)}")
+            parts.append(f"SELECT {', '.join(selected)} FROM {self._warehouse.name(table)}")  # noqa: S608
         return " UNION ALL ".join(parts)
 
     def _as(self, column: str, old: Type | None, new: Type) -> str:
@@ -228,5 +270,5 @@ def _convert(column: str, old: Type, new: Type) -> str:
 
 def _mark(union: Union) -> str:
     """A comment that tells this union from others."""
-    shape = repr((union.types, sorted(union.sources.items())))
+    shape = repr((union.types, sorted(union.sources.items()), sorted(union.packed.items())))
     return f"{_KEPT} ({hashlib.sha256(shape.encode()).hexdigest()[:16]})"

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from target_segment_warehouse.messages import without_surrogates
 from target_segment_warehouse.naming import ColumnNamer, Owner, Path, TableNamer
 from target_segment_warehouse.sqltext import literal
 from target_segment_warehouse.streams import Collection, Stream
@@ -23,12 +24,9 @@ OVERFLOW = "_overflow"
 META = {"id": Type.TEXT, "received_at": Type.TIMESTAMP, "uuid_ts": Type.TIMESTAMP}
 
 _TABLES = {
-    COLLECTIONS: ("table_name", "stream", "collection", "key_properties", "versions"),
+    COLLECTIONS: ("table_name", "stream", "collection", "key_properties", "version"),
     COLUMNS: ("table_name", "column_name", "path", "variant"),
 }
-
-
-_VERSIONS_KEPT = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +37,13 @@ class _Collection:
         stream: The stream that the table is of.
         collection: Object or event.
         key: The key properties, as JSON.
-        versions: Versions of the stream, with the time when each began.
+        version: Version of the latest rows, with the time when the first of them came.
     """
 
     stream: str
     collection: Collection
     key: str
-    versions: dict[str, str]
+    version: dict[str, str]
 
 
 class Table:
@@ -58,7 +56,6 @@ class Table:
         namer: Names its columns.
         is_new: Whether this flush made it.
         columns_of: The columns that the table has for a property: its own, and siblings.
-        overflowed: Names of properties for which the table has no room.
     """
 
     def __init__(
@@ -76,7 +73,6 @@ class Table:
         self.namer = namer
         self.is_new = is_new
         self.columns_of: dict[Path, list[str]] = defaultdict(list)
-        self.overflowed: set[str] = set()
 
 
 class Catalog:
@@ -92,12 +88,15 @@ class Catalog:
         for table, columns in _TABLES.items():
             if table not in self._physical:
                 warehouse.create_table(table, dict.fromkeys(columns, Type.TEXT), key=None)
+            elif missing := [name for name in columns if name not in self._physical[table]]:
+                # Made by an earlier release.
+                warehouse.add_columns(table, dict.fromkeys(missing, Type.TEXT))
         self._owners: dict[str, dict[str, Owner]] = defaultdict(dict)
         for table, column, path, variant in self._read(COLUMNS):
             self._owners[table][column] = Owner.from_text(path, variant)
         self._collections = {
-            table: _Collection(stream, Collection(collection), key, json.loads(versions))
-            for table, stream, collection, key, versions in self._read(COLLECTIONS)
+            table: _Collection(_plain(stream), Collection(collection), key, json.loads(version))
+            for table, stream, collection, key, version in self._read(COLLECTIONS)
         }
         taken: dict[str, Owner | None] = dict.fromkeys(self._physical)
         taken |= {table: Owner((entry.stream,)) for table, entry in self._collections.items()}
@@ -138,16 +137,17 @@ class Catalog:
         self._others.pop(table, None)
 
     def version_began(self, table: str, version: int) -> str | None:
-        """When the first row of a version came: an ISO 8601 time, as in ``uuid_ts``."""
-        return self._collections[table].versions.get(str(version))
+        """When the first row of the version came: an ISO 8601 time, as in ``uuid_ts``.
+
+        None if the latest rows have another version.
+        """
+        return self._collections[table].version.get(str(version))
 
     def begin_version(self, table: str, version: int, stamp: str) -> None:
-        """Remember when the first row of a version came; the latest few versions are kept."""
+        """Note that rows of a version come, the first of them at this time."""
         entry = self._collections[table]
-        if str(version) not in entry.versions:
-            versions = {**entry.versions, str(version): stamp}
-            latest = dict(list(versions.items())[-_VERSIONS_KEPT:])
-            self._store(table, replace(entry, versions=latest))
+        if str(version) not in entry.version:
+            self._store(table, replace(entry, version={str(version): stamp}))
 
     def _store(self, table: str, entry: _Collection) -> None:
         self._collections[table] = entry
@@ -155,7 +155,13 @@ class Catalog:
             f"DELETE FROM {self._warehouse.name(COLLECTIONS)} "  # noqa: S608
             f"WHERE table_name = {literal(table)}"
         )
-        row = (table, entry.stream, entry.collection.value, entry.key, json.dumps(entry.versions))
+        row = (
+            table,
+            _storable(entry.stream),
+            entry.collection.value,
+            entry.key,
+            json.dumps(entry.version),
+        )
         self._write(COLLECTIONS, [row])
 
     def save(self) -> None:
@@ -164,7 +170,7 @@ class Catalog:
             (table.name, naming.name, naming.owner.to_text(), naming.owner.variant)
             for table in self._tables.values()
             for naming in table.namer.new
-            if naming.name in table.columns or naming.name in table.overflowed
+            if naming.name in table.columns
         ]
         self._write(COLUMNS, rows)
         for table in self._tables.values():
@@ -178,7 +184,7 @@ class Catalog:
         columns = dict(META) if is_new else self._adopted(name)
         known = self._collections.get(name)
         entry = _Collection(
-            stream.name, stream.collection, json.dumps(stream.key), known.versions if known else {}
+            stream.name, stream.collection, json.dumps(stream.key), known.version if known else {}
         )
         if entry != known:
             self._store(name, entry)
@@ -219,7 +225,7 @@ class Catalog:
         return self._others[name]
 
     def _read(self, table: str) -> list[tuple[str, ...]]:
-        names = ", ".join(_TABLES[table])
+        names = ", ".join(f"coalesce({name}, '{{}}') AS {name}" for name in _TABLES[table])
         return self._warehouse.query(  # type: ignore[return-value]
             f"SELECT {names} FROM {self._warehouse.name(table)}"  # noqa: S608
         )
@@ -227,4 +233,18 @@ class Catalog:
     def _write(self, table: str, rows: Iterable[tuple[str, ...]]) -> None:
         values = ", ".join(f"({', '.join(map(literal, row))})" for row in rows)
         if values:
-            self._warehouse.execute(f"INSERT INTO {self._warehouse.name(table)} VALUES {values}")  # noqa: S608
+            names = ", ".join(_TABLES[table])
+            self._warehouse.execute(
+                f"INSERT INTO {self._warehouse.name(table)} ({names}) VALUES {values}"  # noqa: S608
+            )
+
+
+def _storable(stream: str) -> str:
+    """A stream's name as text that every engine can hold: itself, or else as a JSON string."""
+    plain = not (stream.startswith('"') or "\0" in stream or without_surrogates(stream) != stream)
+    return stream if plain else json.dumps(stream)
+
+
+def _plain(stored: str) -> str:
+    """The inverse of ``_storable``."""
+    return str(json.loads(stored)) if stored.startswith('"') else stored

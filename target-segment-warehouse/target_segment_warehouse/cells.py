@@ -11,15 +11,13 @@ from dataclasses import dataclass
 
 from target_segment_warehouse.naming import Path
 from target_segment_warehouse.profile import INTEGERS, Profile
-from target_segment_warehouse.sqltext import pointers
+from target_segment_warehouse.sqltext import literal, pointers, quote
 from target_segment_warehouse.types import MAX_DEPTH, Type
 from target_segment_warehouse.workbench import PHYSICAL, Workbench
 
 CELLS = "__cells"
 
-_LAX_STAMP = (
-    r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d{1,6}0*)?)?\s?([Zz]|[+-]\d\d(:?\d\d)?)?)?"
-)
+_LAX_STAMP = r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d{1,6}0*)?)?\s?([Zz]|[+-]\d\d(:?\d\d)?)?)?"
 _STRICT_STAMP = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d{1,6}0*)?(Z|[+-]\d\d:?\d\d))?"
 
 
@@ -83,7 +81,7 @@ def take_apart(
         kinds = f", json_type(record, {pointers(found.kinds)}) AS k"
     workbench.execute(
         f"CREATE OR REPLACE TEMP TABLE {CELLS} AS SELECT {', '.join(selected)} "
-        f"FROM (SELECT {', '.join(keep)}, {values}{kinds} FROM {relation})"  # noqa: S608
+        f"FROM (SELECT {', '.join(keep)}, {values}{kinds} FROM {relation})"
     )
     return cells
 
@@ -97,7 +95,9 @@ class _Reader:
         valued: Each wanted property's place in ``v``, from 1.
     """
 
-    def __init__(self, found: Profile, seen: Mapping[Path, int], valued: Mapping[Path, int]) -> None:
+    def __init__(
+        self, found: Profile, seen: Mapping[Path, int], valued: Mapping[Path, int]
+    ) -> None:
         self._found = found
         self._seen = seen
         self._valued = valued
@@ -155,7 +155,9 @@ def stamp(text: str, *, strict: bool = False) -> str:
         strict: Whether a time of day needs its zone; else none means UTC.
     """
     pattern = _STRICT_STAMP if strict else _LAX_STAMP
-    return f"CASE WHEN regexp_full_match({text}, '{pattern}') THEN TRY_CAST({text} AS TIMESTAMPTZ) END"
+    return (
+        f"CASE WHEN regexp_full_match({text}, '{pattern}') THEN TRY_CAST({text} AS TIMESTAMPTZ) END"
+    )
 
 
 def stamp_text(expression: str) -> str:
@@ -204,13 +206,14 @@ def value(cell: Cell, kinds: set[str], type_: Type) -> str:
     return f"CASE WHEN {cell.kind} IN ({listed}) THEN {converted} END"
 
 
-def json_text(cell: Cell, kinds: set[str]) -> str:
-    """SQL for the property's value as JSON text."""
-    if kinds <= {"VARCHAR"}:
-        return f"CAST(to_json({cell.text}) AS VARCHAR)"
-    if "VARCHAR" not in kinds or cell.kind is None:
-        return cell.text
-    return (
-        f"CASE WHEN {cell.kind} = 'VARCHAR' THEN CAST(to_json({cell.text}) AS VARCHAR) "
-        f"ELSE {cell.text} END"
-    )
+def pack(columns: Sequence[str], old: str | None) -> str:
+    """SQL for columns as the members of one JSON object, nulls left out; NULL if there are none.
+
+    Args:
+        columns: Names of columns.
+        old: The name of a column with such an object already, whose members stay.
+    """
+    members = ", ".join(f"{literal(name)}: {quote(name)}" for name in columns)
+    present = f"coalesce({quote(old)}, '{{}}')" if old else "'{}'"
+    # A merge patch drops members that are null.
+    return f"nullif(CAST(json_merge_patch({present}, to_json({{{members}}})) AS VARCHAR), '{{}}')"

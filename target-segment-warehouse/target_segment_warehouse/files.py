@@ -53,7 +53,9 @@ def read_files(workbench: Workbench, files: Files) -> Iterator[tuple[pa.Table, P
                 for table in read(workbench, cast("IO[bytes]", file), files):
                     yield table, Place(f"record {{}} of {UPath(url).name}, {message}")
         except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-            raise BatchFileError(f"A file of the {message} cannot be read: {url} ({error}).") from error
+            raise BatchFileError(
+                f"A file of the {message} cannot be read: {url} ({error})."
+            ) from error
 
 
 def _read_lines(workbench: Workbench, file: IO[bytes], files: Files) -> Iterator[pa.Table]:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from target_segment_warehouse.catalog import OVERFLOW, Table
-from target_segment_warehouse.cells import Cell, json_text, value
+from target_segment_warehouse.catalog import Table
+from target_segment_warehouse.cells import Cell, value
 from target_segment_warehouse.naming import Path
 from target_segment_warehouse.observations import Observations
 from target_segment_warehouse.profile import Profile
@@ -27,9 +27,9 @@ class Column:
     """One column of the rows to load.
 
     Attributes:
-        name: In the table; for an overflowing property the name that it would have.
+        name: In the table.
         type: Its logical type.
-        value: SQL for its value, over ``__cells``; of an overflowing property as JSON text.
+        value: SQL for its value, over ``__cells``.
         cell: The property that it comes from.
     """
 
@@ -45,7 +45,6 @@ class Layout:
 
     Attributes:
         columns: Of the rows, without the three of every table.
-        overflow: Properties for which the table has no room.
         added: New columns of the table.
         widened: Columns with a new type: ``column: old to new``.
         notices: What people should know of.
@@ -53,7 +52,6 @@ class Layout:
     """
 
     columns: list[Column] = field(default_factory=list)
-    overflow: list[Column] = field(default_factory=list)
     added: dict[str, Type] = field(default_factory=dict)
     widened: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -69,7 +67,7 @@ class Planner:
         found: The profile of the records.
         cells: The properties to load, in ``__cells``.
         declared: The types that the SCHEMA declares.
-        max_columns: The most columns that the table may have.
+        names: The column of each property.
     """
 
     def __init__(
@@ -79,15 +77,14 @@ class Planner:
         found: Profile,
         cells: Mapping[Path, Cell],
         declared: Mapping[Path, Type | None],
-        max_columns: int,
+        names: Mapping[Path, str],
     ) -> None:
         self._warehouse = warehouse
         self._table = table
         self._found = found
         self._cells = cells
         self._declared = declared
-        self._max_columns = max_columns
-        self._layout = Layout(names=table.namer.columns(cells))
+        self._layout = Layout(names=names)
         lenient = {
             path
             for path, name in self._layout.names.items()
@@ -108,34 +105,12 @@ class Planner:
         for naming in table.namer.new:
             if naming.name != naming.wanted and naming.owner.path in self._cells:
                 layout.notices.append(f"{'.'.join(naming.owner.path)} is in column {naming.name}")
-        self._make_room(new)
-        return layout
-
-    def _make_room(self, new: list[Column]) -> None:
-        """Add columns while there is room, declared ones first; the rest overflows."""
-        layout, table = self._layout, self._table
-        room = self._max_columns - len(table.columns)
-        if len(new) > room:
-            room -= OVERFLOW not in table.columns
-            declared = {layout.names[path] for path in self._declared if path in layout.names}
-            new.sort(key=lambda column: column.name not in declared)
-            kinds = {layout.names[path]: self._found.value_kinds(path) for path in self._cells}
-            for column in new[max(room, 0) :]:
-                text = json_text(column.cell, kinds.get(column.name, set()))
-                layout.overflow.append(Column(column.name, Type.TEXT, text, column.cell))
-            new = sorted(new[: max(room, 0)], key=lambda column: column.name)
-            table.overflowed |= {column.name for column in layout.overflow}
-            if OVERFLOW not in table.columns:
-                layout.added[OVERFLOW] = Type.TEXT
-            layout.notices.append(
-                f"{len(layout.overflow)} properties share the column {OVERFLOW}: "
-                f"the table has its {self._max_columns} columns"
-            )
         layout.columns += new
         layout.added |= {column.name: column.type for column in new}
         if layout.added:
             self._warehouse.add_columns(table.name, layout.added)
             table.columns |= layout.added
+        return layout
 
     def _new(self, path: Path) -> Column | None:
         """A column that is not there yet; None if there is no call for it."""
@@ -206,4 +181,3 @@ class Planner:
                 return Type.FLOAT
             return Type.TEXT
         return Type.TEXT
-

@@ -18,7 +18,7 @@ from target_segment_warehouse.reports import FAILURE, RUNNING, SUCCESS, Entry, R
 from target_segment_warehouse.rows import Options, RowLoader, Stamps
 from target_segment_warehouse.staging import Place, stage
 from target_segment_warehouse.streams import Stream
-from target_segment_warehouse.versions import activate, remove_older
+from target_segment_warehouse.versions import activate, older_than, remove, written_before
 from target_segment_warehouse.warehouses.base import Warehouse
 from target_segment_warehouse.workbench import Workbench
 
@@ -190,15 +190,17 @@ class _Flush:
         else:
             yield from read_files(self._warehouse.workbench, segment)
 
-    def _load(
-        self, stream: Stream, version: int | None, records: pa.Table, place: Place
-    ) -> None:
+    def _load(self, stream: Stream, version: int | None, records: pa.Table, place: Place) -> None:
         table = self._catalog.table(stream)
         stamp = self._stamp()
         if version is not None and len(records):
             self._catalog.begin_version(table.name, version, stamp)
         staged = stage(
-            self._warehouse.workbench, records, self._warehouse.dialect.keeps_nul, place
+            self._warehouse.workbench,
+            records,
+            place,
+            keep_nul=self._warehouse.dialect.keeps_nul,
+            checked=place is _INPUT,
         )
         started = int(self._report.started.timestamp() * 1000)
         self._note(
@@ -211,9 +213,7 @@ class _Flush:
             return
         table = self._catalog.table(stream)
         hard = self._settings.options.hard_delete
-        entry = activate(
-            self._warehouse, self._catalog, table, version, self._stamp(), hard=hard
-        )
+        entry = activate(self._warehouse, self._catalog, table, version, self._stamp(), hard=hard)
         if entry is None:
             # Announced before its rows: what is there stays until they have come.
             self._pending.versions[stream.name] = version
@@ -229,13 +229,14 @@ class _Flush:
             now = self._stamp()
             entry = activate(self._warehouse, self._catalog, table, version, now, hard=hard)
             if entry is None:
-                entry = remove_older(self._warehouse, table, now, now, hard=hard)
+                entry = remove(self._warehouse, table, older_than(version), now, hard=hard)
             self._note(table.name, entry)
         if self._settings.overwrite:
             started = self._report.started.isoformat()
             for stream in self._pending.streams.values():
                 table = self._catalog.table(stream)
-                entry = remove_older(self._warehouse, table, started, started, hard=True)
+                gone = written_before(self._warehouse, started)
+                entry = remove(self._warehouse, table, gone, started, hard=True)
                 self._note(table.name, entry)
 
     def _note(self, table: str, entry: Entry) -> None:

@@ -19,9 +19,7 @@ from target_segment_warehouse.naming import Path
 _NUL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 # More than 17 significant digits, or about, or a large exponent: some that match are exact.
-LONG_NUMBER = (
-    r"[:,\[]\s*-?(?:0\.0*[1-9][0-9]{17,}|[1-9][0-9.]{18,}|[0-9][0-9.]*[eE][-+]?[0-9]{3})"
-)
+LONG_NUMBER = r"[:,\[]\s*-?(?:0\.0*[1-9][0-9]{17,}|[1-9][0-9.]{18,}|[0-9][0-9.]*[eE][-+]?[0-9]{3})"
 """Regular expression (RE2) for JSON text that may hold a number that floats cannot."""
 
 
@@ -59,6 +57,8 @@ class Normaliser:
         try:
             value = json.loads(record, parse_float=_exact_float, parse_int=_exact_int)
             return json.dumps(self._clean(value, ()), ensure_ascii=False, separators=(",", ":"))
+        except json.JSONDecodeError:
+            return record
         except RecursionError:
             # Thousands of levels deep: flattening keeps such values as text anyway.
             return _NUL_ESCAPE.sub(rf"\1{REPLACEMENT}", record)
@@ -98,5 +98,3 @@ def _exact_int(text: str) -> int | str:
         return text
     value = int(text)
     return value if -(2**63) <= value < 2**63 else text
-
-

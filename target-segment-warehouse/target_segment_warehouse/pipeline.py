@@ -160,9 +160,7 @@ class Pipeline:
 
     def _is_of_age(self) -> bool:
         batch = self._batch
-        return bool(batch.segments) and (
-            time.monotonic() - batch.since >= self._limits.age_seconds
-        )
+        return bool(batch.segments) and (time.monotonic() - batch.since >= self._limits.age_seconds)
 
     def _receive_other(self, message: Message, line: int) -> None:
         if isinstance(message, State):
@@ -185,7 +183,9 @@ class Pipeline:
         for stream in self._mapper.register(message):
             if self._streams.get(stream.name) != stream:
                 self._streams[stream.name] = stream
-                self._append(Rows(stream, None))  # so that the table is made, with or without records
+                self._append(
+                    Rows(stream, None)
+                )  # so that the table is made, with or without records
 
     def _append(self, segment: Rows | Files | Activation) -> None:
         """Close the stream's open rows, so that the order of arrival is the order of effect."""

@@ -66,14 +66,14 @@ def profile(workbench: Workbench, relation: str) -> Profile:
     while objects:
         keys, repeats = _keys(workbench, relation, objects)
         repeated |= repeats
-        if objects == [()] and workbench.value("SELECT count(*) > 0 FROM __keys WHERE keys IS NULL"):
+        if objects == [()] and workbench.value(
+            "SELECT count(*) > 0 FROM __keys WHERE keys IS NULL"
+        ):
             return Profile(rows, {}, repeated_keys=False, are_objects=False)
         paths = [(*parent, key) for parent, key in keys]
         kinds = _kinds(workbench, relation, paths)
         found |= kinds
-        objects = [
-            path for path in paths if kinds[path]["OBJECT"] > 0 and len(path) < MAX_DEPTH
-        ]
+        objects = [path for path in paths if kinds[path]["OBJECT"] > 0 and len(path) < MAX_DEPTH]
     return Profile(rows, dict(sorted(found.items())), repeated)
 
 
@@ -93,9 +93,7 @@ def _keys(
     return [(objects[place - 1], key) for place, key in found], repeated
 
 
-def _kinds(
-    workbench: Workbench, relation: str, paths: Sequence[Path]
-) -> dict[Path, Counter[str]]:
+def _kinds(workbench: Workbench, relation: str, paths: Sequence[Path]) -> dict[Path, Counter[str]]:
     """How often each property has which type of value."""
     counts: dict[Path, Counter[str]] = {path: Counter() for path in paths}
     if paths:

@@ -29,7 +29,7 @@ POLL_SECONDS = 0.5
 Receive = Callable[[list[Message], Sequence[int], int], None]
 
 
-class Stopped(Exception):  # noqa: N818 (not a failure)
+class Stopped(Exception):
     """Raised by ``idle`` when no more input is to be read."""
 
 

@@ -13,19 +13,21 @@ from target_segment_warehouse.cells import CELLS, Cell, stamp, take_apart
 from target_segment_warehouse.discards import Discard
 from target_segment_warehouse.layout import Column, Layout, Planner
 from target_segment_warehouse.naming import Path, column_name
+from target_segment_warehouse.overflow import OVERFLOWING, gather, make_room
 from target_segment_warehouse.profile import Profile
 from target_segment_warehouse.reports import Entry
 from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.staging import Place, Staged
 from target_segment_warehouse.streams import Collection, Stream
 from target_segment_warehouse.types import Type
+from target_segment_warehouse.versions import DELETED_AT, VERSION
 from target_segment_warehouse.warehouses.base import Assignment, Warehouse
 from target_segment_warehouse.workbench import Workbench
 
 _TYPED = "__typed"
 _ROWS = "__rows"
 _RECEIVED_AT = ("received_at",)
-_DELETED_AT = ("_sdc_deleted_at",)
+_DELETED_AT = (DELETED_AT,)
 _ID = ("id",)
 
 
@@ -92,13 +94,29 @@ class RowLoader:
             MissingKeyPropertiesError: If a record has no value for a key property.
         """
         found = staged.profile
-        keep = ["line", "extracted"]
+        paths = _paths(stream, table, found)
+        names = table.namer.columns(
+            path for path in paths if not _is_the_id(path, stream, table, found)
+        )
+        columns, overflowing = make_room(
+            table,
+            names,
+            found,
+            stream.columns,
+            min(self._options.max_columns, self._warehouse.dialect.max_columns),
+            self._warehouse.dialect.row_bytes,
+        )
+        needed = dict.fromkeys(
+            [*columns, *((key,) for key in stream.key), _RECEIVED_AT, _DELETED_AT]
+        )
         cells = take_apart(
-            self._workbench, staged.relation, found, _paths(stream, table, found), keep
+            self._workbench, staged.relation, found, list(needed), ["line", "extracted"]
         )
         _require_keys(self._workbench, stream, cells, staged.place)
-        computed = self._computed(stream, table, cells, found, stamps)
-        layout = self._lay_out(stream, table, cells, found, computed)
+        computed = self._computed(table, cells, found, stamps)
+        layout = self._lay_out(stream, table, cells, found, computed, names, columns)
+        if overflowing:
+            self._overflow(table, staged, layout, [(path, names[path]) for path in overflowing])
         _type_rows(self._workbench, stream, cells, layout, stamps)
         self._discard(staged, table, layout)
         assignments = _one_row_per_id(self._workbench, stream, layout)
@@ -118,34 +136,27 @@ class RowLoader:
         )
 
     def _computed(
-        self,
-        stream: Stream,
-        table: Table,
-        cells: Mapping[Path, Cell],
-        found: Profile,
-        stamps: Stamps,
+        self, table: Table, cells: Mapping[Path, Cell], found: Profile, stamps: Stamps
     ) -> dict[str, tuple[Type, str]]:
         """Columns that do not come from a property: type, and SQL over ``__cells``."""
         flush = f"TIMESTAMPTZ {literal(stamps.now)}"
+        version = "NULL" if stamps.version is None else str(stamps.version)
         columns: dict[str, tuple[Type, str]] = {}
         if self._options.metadata:
-            version = "NULL" if stamps.version is None else str(stamps.version)
             columns = {
                 "_sdc_extracted_at": (Type.TIMESTAMP, stamp("extracted")),
                 "_sdc_received_at": (Type.TIMESTAMP, flush),
                 "_sdc_batched_at": (Type.TIMESTAMP, flush),
                 "_sdc_sequence": (Type.INTEGER, f"epoch_ms({flush})"),
-                "_sdc_table_version": (Type.INTEGER, f"CAST({version} AS BIGINT)"),
                 "_sdc_sync_started_at": (Type.INTEGER, f"CAST({stamps.run_started} AS BIGINT)"),
             }
-        marked = cells.get(_DELETED_AT)
-        if marked is not None and not _are_stamps(self._workbench, marked):
-            return columns
-        known = _DELETED_AT[0] in table.columns
-        if self._options.metadata or _DELETED_AT in found.kinds or known:
+        if self._options.metadata or VERSION in table.columns:
+            columns[VERSION] = (Type.INTEGER, f"CAST({version} AS BIGINT)")
+        if (
+            self._options.metadata or _DELETED_AT in found.kinds or DELETED_AT in table.columns
+        ) and _are_stamps(self._workbench, cells[_DELETED_AT]):
             # A record that says nothing of it is there again.
-            text = stamp(marked.text) if marked is not None else "CAST(NULL AS TIMESTAMPTZ)"
-            columns[_DELETED_AT[0]] = (Type.TIMESTAMP, text)
+            columns[DELETED_AT] = (Type.TIMESTAMP, stamp(cells[_DELETED_AT].text))
         return columns
 
     def _lay_out(
@@ -155,31 +166,37 @@ class RowLoader:
         cells: Mapping[Path, Cell],
         found: Profile,
         computed: Mapping[str, tuple[Type, str]],
+        names: Mapping[Path, str],
+        columns: Sequence[Path],
     ) -> Layout:
-        properties = dict(cells)
-        for path in cells:
-            if _is_the_id(path, stream, table, found) or path[0] in computed:
-                del properties[path]
-        received_at = cells[_RECEIVED_AT]
-        if _are_stamps(self._workbench, received_at):
-            del properties[_RECEIVED_AT]
-        planner = Planner(
-            self._warehouse,
-            table,
-            found,
-            properties,
-            stream.columns,
-            min(self._options.max_columns, self._warehouse.dialect.max_columns),
-        )
+        """Name and type the columns; change the table to take them."""
+        properties = {path: cells[path] for path in columns if path[0] not in computed}
+        if _are_stamps(self._workbench, cells[_RECEIVED_AT]):
+            properties.pop(_RECEIVED_AT, None)
+        planner = Planner(self._warehouse, table, found, properties, stream.columns, names)
         layout = planner.plan()
         always = Cell("NULL", None, "true", always=True, nulls=True)
-        missing = {name: type_ for name, (type_, _) in computed.items() if name not in table.columns}
+        self._add(table, layout, {name: type_ for name, (type_, _) in computed.items()})
+        layout.columns += [Column(name, t, sql, always) for name, (t, sql) in computed.items()]
+        return layout
+
+    def _overflow(
+        self, table: Table, staged: Staged, layout: Layout, names: list[tuple[Path, str]]
+    ) -> None:
+        """Put the properties for which there is no room into one column."""
+        gather(self._workbench, staged.relation, staged.profile, names)
+        self._add(table, layout, {OVERFLOW: Type.TEXT})
+        cell = Cell("NULL", None, "true", always=False, nulls=False)
+        members = f"(SELECT members FROM {OVERFLOWING} AS o WHERE o.line = {CELLS}.line)"
+        layout.columns.append(Column(OVERFLOW, Type.TEXT, members, cell))
+        layout.notices.append(f"the table is full: {len(names)} properties are in {OVERFLOW}")
+
+    def _add(self, table: Table, layout: Layout, columns: Mapping[str, Type]) -> None:
+        missing = {name: type_ for name, type_ in columns.items() if name not in table.columns}
         if missing:
             self._warehouse.add_columns(table.name, missing)
             table.columns |= missing
             layout.added |= missing
-        layout.columns += [Column(name, t, sql, always) for name, (t, sql) in computed.items()]
-        return layout
 
     def _discard(self, staged: Staged, table: Table, layout: Layout) -> None:
         """Note the values of which only a replacement is loaded."""
@@ -230,14 +247,13 @@ class RowLoader:
 
     def _delete(self, table: Table, computed: Mapping[str, tuple[Type, str]]) -> int:
         """Delete objects that the tap marks as deleted, if that is wished for."""
-        column = _DELETED_AT[0]
         if (
             not self._options.hard_delete
-            or column not in computed
+            or DELETED_AT not in computed
             or table.collection is Collection.EVENT
         ):
             return 0
-        select = f"SELECT id FROM {_ROWS} WHERE {column} IS NOT NULL"  # noqa: S608
+        select = f"SELECT id FROM {_ROWS} WHERE {DELETED_AT} IS NOT NULL"  # noqa: S608
         count = self._count(f"({select})")
         if count:
             self._warehouse.delete(table.name, select)
@@ -252,11 +268,12 @@ def _paths(stream: Stream, table: Table, found: Profile) -> list[Path]:
     paths = dict.fromkeys(found.leaves())
     paths |= dict.fromkeys(stream.columns)
     paths |= dict.fromkeys((key,) for key in stream.key)
-    paths |= dict.fromkeys([_RECEIVED_AT])
     if table.collection is Collection.OBJECT:
         for path in table.columns_of:
             prefixes = (path[:length] for length in range(1, len(path)))
-            if path in found.kinds or any(set(found.kinds.get(p, ())) - {"OBJECT"} for p in prefixes):
+            if path in found.kinds or any(
+                set(found.kinds.get(p, ())) - {"OBJECT"} for p in prefixes
+            ):
                 paths[path] = None
     return list(paths)
 
@@ -323,26 +340,10 @@ def _type_rows(
         selected.append(f"{column.value} AS {quote(column.name)}")
         if _needs_flag(stream, column):
             selected.append(f"{column.cell.present} AS __p{number}")
-    if layout.overflow:
-        selected.append(f"{_overflowing(layout.overflow)} AS {OVERFLOW}")
     workbench.execute(
         f"CREATE OR REPLACE TEMP TABLE {_TYPED} AS SELECT {', '.join(selected)} FROM {CELLS}"  # noqa: S608
     )
-
-
-def _overflowing(columns: Sequence[Column]) -> str:
-    """SQL for one JSON object of the properties that a record has of these; NULL for none."""
-    members = []
-    for column in columns:
-        key = f"to_json({literal(column.name)}) || ':' || "
-        if column.cell.nulls and not column.cell.always:
-            members.append(
-                f"CASE WHEN {column.cell.present} THEN {key} coalesce({column.value}, 'null') END"
-            )
-        else:
-            members.append(f"{key}{column.value}")
-    listed = f"list_filter([{', '.join(members)}]::VARCHAR[], lambda m: m IS NOT NULL)"
-    return f"CASE WHEN len({listed}) > 0 THEN '{{' || array_to_string({listed}, ',') || '}}' END"
+    workbench.execute(f"DROP TABLE {CELLS}")
 
 
 def _needs_flag(stream: Stream, column: Column) -> bool:
@@ -362,7 +363,12 @@ def _one_row_per_id(workbench: Workbench, stream: Stream, layout: Layout) -> lis
     merged = ["id", "arg_max(received_at, __line) AS received_at", "max(uuid_ts) AS uuid_ts"]
     for number, column in enumerate(layout.columns):
         name, flag = quote(column.name), f"__p{number}"
-        if column.cell.always:
+        if column.name == OVERFLOW:
+            assignments.append(Assignment(OVERFLOW, merge_json=True))
+            objects = f"list({name} ORDER BY __line) FILTER (WHERE {name} IS NOT NULL)"
+            merge = "lambda a, b: CAST(json_merge_patch(a, b) AS VARCHAR)"
+            merged.append(f"list_reduce({objects}, {merge}) AS {name}")
+        elif column.cell.always:
             assignments.append(Assignment(column.name, always=True))
             merged.append(f"arg_max_null({name}, __line) AS {name}")
         elif _needs_flag(stream, column):
@@ -372,16 +378,11 @@ def _one_row_per_id(workbench: Workbench, stream: Stream, layout: Layout) -> lis
         else:
             assignments.append(Assignment(column.name))
             merged.append(f"arg_max({name}, __line) AS {name}")
-    if layout.overflow:
-        assignments.append(Assignment(OVERFLOW, merge_json=True))
-        # Properties in order of arrival; of a repeated one the last stays.
-        texts = f"list({OVERFLOW} ORDER BY __line) FILTER (WHERE {OVERFLOW} IS NOT NULL)"
-        merged.append(
-            f"list_reduce({texts}, lambda a, b: json_merge_patch(a, b)::VARCHAR) AS {OVERFLOW}"
-        )
+    workbench.execute(f"DROP TABLE IF EXISTS {_ROWS}")
     if workbench.value(f"SELECT count(*) = count(DISTINCT id) FROM {_TYPED}"):  # noqa: S608
-        select = f"SELECT * FROM {_TYPED}"  # noqa: S608
-    elif stream.collection is Collection.EVENT:
+        workbench.execute(f"ALTER TABLE {_TYPED} RENAME TO {_ROWS}")
+        return assignments
+    if stream.collection is Collection.EVENT:
         select = f"""SELECT * FROM {_TYPED}
             QUALIFY row_number() OVER (PARTITION BY id ORDER BY __line) = 1"""  # noqa: S608
     else:
@@ -389,5 +390,6 @@ def _one_row_per_id(workbench: Workbench, stream: Stream, layout: Layout) -> lis
         select = f"""SELECT * EXCLUDE (__line) FROM {_TYPED} WHERE id NOT IN ({repeated})
             UNION ALL BY NAME
             SELECT {", ".join(merged)} FROM {_TYPED} WHERE id IN ({repeated}) GROUP BY id"""  # noqa: S608
-    workbench.execute(f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS {select}")
+    workbench.execute(f"CREATE TEMP TABLE {_ROWS} AS {select}")
+    workbench.execute(f"DROP TABLE {_TYPED}")
     return assignments

@@ -8,7 +8,6 @@ from target_segment_warehouse.naming import Path
 from target_segment_warehouse.naming import quote as quote
 
 
-
 def literal(text: str) -> str:
     """A string literal for DuckDB and for Postgres with standard strings."""
     if "\0" in text:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import duckdb
 import pyarrow as pa
 
 from target_segment_warehouse.normalise import LONG_NUMBER, Normaliser, Replaced
@@ -52,14 +51,17 @@ class Staged:
     replaced: dict[int, list[Replaced]] = field(default_factory=dict)
 
 
-def stage(workbench: Workbench, records: pa.Table, keep_nul: bool, place: Place) -> Staged:
+def stage(
+    workbench: Workbench, records: pa.Table, place: Place, *, keep_nul: bool, checked: bool
+) -> Staged:
     """Put records on the workbench, where they stay until the next ones come.
 
     Args:
         workbench: Where to.
         records: Columns ``line``, ``record`` (JSON text) and ``extracted``.
-        keep_nul: Whether the warehouse's text can hold NUL characters.
         place: What to call a line in messages.
+        keep_nul: Whether the warehouse's text can hold NUL characters.
+        checked: Whether the records are known to be JSON, perhaps with unpaired surrogates.
 
     Raises:
         InvalidRecordError: If a record is no JSON object.
@@ -67,13 +69,13 @@ def stage(workbench: Workbench, records: pa.Table, keep_nul: bool, place: Place)
     workbench.register(_RAW, records)
     staged = Staged(_RAW, Profile(0, {}, False), place)
     exact = _Exact(workbench, staged, keep_nul)
-    exact.rewrite(r"contains(record, '\u0000')")
-    try:
-        staged.profile = profile(workbench, staged.relation)
-    except duckdb.InvalidInputException:
-        # JSON that DuckDB does not read, of which unpaired surrogates are the only kind known.
-        exact.rewrite("true")
-        staged.profile = profile(workbench, staged.relation)
+    # An unpaired surrogate is all that makes JSON, as the reader of messages lets it in, invalid.
+    exact.rewrite(
+        r"contains(record, '\u') AND (contains(record, '\u0000') OR NOT json_valid(record))"
+    )
+    if not checked:
+        _require_json(workbench, staged)
+    staged.profile = profile(workbench, staged.relation)
     if not staged.profile.are_objects:
         line = workbench.value(
             f"SELECT min(line) FROM {staged.relation} WHERE json_type(record) <> 'OBJECT'"  # noqa: S608
@@ -87,6 +89,12 @@ def stage(workbench: Workbench, records: pa.Table, keep_nul: bool, place: Place)
     if rewritten:
         staged.profile = profile(workbench, staged.relation)
     return staged
+
+
+def _require_json(workbench: Workbench, staged: Staged) -> None:
+    line = workbench.value(f"SELECT min(line) FROM {staged.relation} WHERE NOT json_valid(record)")  # noqa: S608
+    if line is not None:
+        raise InvalidRecordError(f"{staged.place.of(line)} is not valid JSON.".capitalize())
 
 
 class _Exact:

@@ -10,23 +10,37 @@ from typing import Any, ClassVar
 
 from singer_sdk import Target
 from singer_sdk import typing as th
+from singer_sdk.exceptions import SingerSDKError
 from singer_sdk.helpers.capabilities import (
     CapabilitiesEnum,
     PluginCapabilities,
     TargetCapabilities,
 )
 
+from target_segment_warehouse.files import BatchFileError
 from target_segment_warehouse.loader import BatchLoader, Settings
 from target_segment_warehouse.maps import RecordMapper
+from target_segment_warehouse.messages import InvalidMessageError
 from target_segment_warehouse.naming import schema_name
 from target_segment_warehouse.pipeline import Limits, Pipeline
 from target_segment_warehouse.reader import LineReader
 from target_segment_warehouse.rows import Options
+from target_segment_warehouse.staging import InvalidRecordError
 from target_segment_warehouse.state import Watermark
-from target_segment_warehouse.streams import Stream, stream_from_schema
+from target_segment_warehouse.streams import InvalidSchemaError, Stream, stream_from_schema
 from target_segment_warehouse.warehouses import open_warehouse
-from target_segment_warehouse.warehouses.base import Warehouse
+from target_segment_warehouse.warehouses.base import Warehouse, WarehouseError
 from target_segment_warehouse.workbench import Workbench
+
+EXPECTED = (
+    WarehouseError,
+    InvalidMessageError,
+    InvalidRecordError,
+    InvalidSchemaError,
+    BatchFileError,
+    SingerSDKError,
+)
+"""Failures whose text says what happened and what to do."""
 
 
 class TargetSegmentWarehouse(Target):
@@ -169,6 +183,16 @@ class TargetSegmentWarehouse(Target):
         )
         self._pipeline = Pipeline(loader, mapper, watermark, limits)
         self.message_reader = LineReader(self._pipeline.receive, self._pipeline.idle)
+
+    @classmethod
+    def invoke(cls, **options: Any) -> None:
+        """Run; what can go wrong is told in a line, without the code that it passed through."""
+        try:
+            super().invoke(**options)
+        except EXPECTED as error:
+            cls.logger.error("%s", error)  # noqa: TRY400
+            cls.logger.debug("Where it came up", exc_info=True)
+            sys.exit(1)
 
     def process_endofpipe(self) -> None:
         """Load what is left; exit with 128 + the signal's number if one ended reading early."""

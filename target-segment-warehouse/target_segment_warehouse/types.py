@@ -10,6 +10,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from target_segment_warehouse.messages import REPLACEMENT, without_surrogates
 from target_segment_warehouse.naming import Path
 
 
@@ -85,7 +86,9 @@ def _leaves(schema: Mapping[str, Any], path: Path) -> Iterator[tuple[Path, Type 
         yield path, Type.TEXT
     if len(path) < MAX_DEPTH:
         for key, child in properties.items():
-            yield from _leaves(child if isinstance(child, Mapping) else {}, (*path, key))
+            # As keys of records are cleaned where no engine could hold them.
+            name = without_surrogates(key).replace("\0", REPLACEMENT)
+            yield from _leaves(child if isinstance(child, Mapping) else {}, (*path, name))
 
 
 def _alternatives(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -1,7 +1,7 @@
-"""ACTIVATE_VERSION: rows that came before a version's first row are to go.
+"""ACTIVATE_VERSION: rows with an older version than the active one are to go.
 
-When a row came is in its ``uuid_ts``, and when a version began in ``_collections``, so that no
-version column is needed and a run that is resumed deletes nothing of its own.
+Rows carry their version in ``_sdc_table_version`` from the first such message on. Before it, when a
+row came is in its ``uuid_ts``, and when its version began in ``_collections``.
 """
 
 from __future__ import annotations
@@ -12,38 +12,8 @@ from target_segment_warehouse.sqltext import literal
 from target_segment_warehouse.types import Type
 from target_segment_warehouse.warehouses.base import Warehouse
 
-_DELETED_AT = "_sdc_deleted_at"
-
-
-def remove_older(
-    warehouse: Warehouse, table: Table, before: str, now: str, *, hard: bool
-) -> Entry:
-    """Delete the rows that were last written before a time, or mark them as deleted.
-
-    Args:
-        warehouse: Inside a transaction.
-        table: The table.
-        before: ISO 8601.
-        now: What they are marked with.
-        hard: Whether to delete.
-    """
-    name = warehouse.name(table.name)
-    older = f"(uuid_ts IS NULL OR uuid_ts < {_time(warehouse, before)})"
-    added: tuple[str, ...] = ()
-    if not hard:
-        if _DELETED_AT not in table.columns:
-            warehouse.add_columns(table.name, {_DELETED_AT: Type.TIMESTAMP})
-            table.columns[_DELETED_AT] = Type.TIMESTAMP
-            added = (_DELETED_AT,)
-        older += f" AND {_DELETED_AT} IS NULL"
-    count = int(str(warehouse.query(f"SELECT count(*) FROM {name} WHERE {older}")[0][0]))  # noqa: S608
-    if count and hard:
-        warehouse.execute(f"DELETE FROM {name} WHERE {older}")  # noqa: S608
-    elif count:
-        warehouse.execute(
-            f"UPDATE {name} SET {_DELETED_AT} = {_time(warehouse, now)} WHERE {older}"  # noqa: S608
-        )
-    return Entry(table.collection, deleted=count, new_columns=added)
+VERSION = "_sdc_table_version"
+DELETED_AT = "_sdc_deleted_at"
 
 
 def activate(
@@ -51,13 +21,59 @@ def activate(
 ) -> Entry | None:
     """Remove the rows that are older than a version.
 
+    Args:
+        warehouse: Inside a transaction.
+        catalog: The schema.
+        table: The stream's table.
+        version: The version that is active.
+        now: ISO 8601; what rows are marked with.
+        hard: Whether to delete rows, instead of marking them.
+
     Returns:
         What was done; None if no row of the version has come yet, so that it is too early.
     """
-    began = catalog.version_began(table.name, version)
-    if began is None:
+    if VERSION not in table.columns:
+        warehouse.add_columns(table.name, {VERSION: Type.INTEGER})
+        table.columns[VERSION] = Type.INTEGER
+        began = catalog.version_began(table.name, version)
+        if began is not None:
+            warehouse.execute(
+                f"UPDATE {warehouse.name(table.name)} SET {VERSION} = {version} "  # noqa: S608
+                f"WHERE uuid_ts >= {_time(warehouse, began)}"
+            )
+    name = warehouse.name(table.name)
+    if not warehouse.query(f"SELECT 1 FROM {name} WHERE {VERSION} = {version} LIMIT 1"):  # noqa: S608
         return None
-    return remove_older(warehouse, table, began, now, hard=hard)
+    return remove(warehouse, table, older_than(version), now, hard=hard)
+
+
+def older_than(version: int) -> str:
+    """SQL for whether a row is older than a version; rows without one are."""
+    return f"({VERSION} IS NULL OR {VERSION} < {version})"
+
+
+def written_before(warehouse: Warehouse, time: str) -> str:
+    """SQL for whether a row was last written before a time, ISO 8601."""
+    return f"(uuid_ts IS NULL OR uuid_ts < {_time(warehouse, time)})"
+
+
+def remove(warehouse: Warehouse, table: Table, which: str, now: str, *, hard: bool) -> Entry:
+    """Delete rows, or mark them as deleted."""
+    name = warehouse.name(table.name)
+    added: tuple[str, ...] = ()
+    if not hard:
+        if DELETED_AT not in table.columns:
+            warehouse.add_columns(table.name, {DELETED_AT: Type.TIMESTAMP})
+            table.columns[DELETED_AT] = Type.TIMESTAMP
+            added = (DELETED_AT,)
+        which += f" AND {DELETED_AT} IS NULL"
+    count = int(str(warehouse.query(f"SELECT count(*) FROM {name} WHERE {which}")[0][0]))  # noqa: S608
+    if count and hard:
+        warehouse.execute(f"DELETE FROM {name} WHERE {which}")  # noqa: S608
+    elif count:
+        time = _time(warehouse, now)
+        warehouse.execute(f"UPDATE {name} SET {DELETED_AT} = {time} WHERE {which}")  # noqa: S608
+    return Entry(table.collection, deleted=count, new_columns=added)
 
 
 def _time(warehouse: Warehouse, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 import duckdb
@@ -18,7 +19,8 @@ PHYSICAL = {
 }
 """Types on the workbench."""
 
-MEMORY_LIMIT = "256MB"
+# What is at work is bounded by the size of a batch; this only stops what has gone wrong.
+MEMORY_LIMIT = "2GB"
 # Rows that a reader hands over at a time.
 READER_ROWS = 10_000
 
@@ -35,6 +37,7 @@ class Workbench:
                 "threads": 2,
                 "memory_limit": MEMORY_LIMIT,
                 "preserve_insertion_order": False,
+                "temp_directory": tempfile.gettempdir(),
                 # No look at the network for extensions that the file formats in use do not need.
                 "autoinstall_known_extensions": False,
             }

@@ -16,7 +16,7 @@ class _Standard:
 
     @pytest.fixture(autouse=True)
     def warehouse(self, request: pytest.FixtureRequest, runner: Any) -> Iterator[None]:
-        runner._config = {"warehouse_url": request.getfixturevalue(self.url_fixture)}
+        runner.config = {"warehouse_url": request.getfixturevalue(self.url_fixture)}
         yield
 
     url_fixture: str

@@ -29,6 +29,7 @@ class Dialect:
         types: Physical type of each logical type.
         max_name_bytes: The longest identifier.
         max_columns: The most columns that a table is given; further properties share one.
+        row_bytes: How much of a row has to fit where it is stored, if that is limited.
         keeps_nul: Whether text can hold NUL characters.
         wider: Physical types of other loaders that are made ours: all their values fit.
     """
@@ -37,6 +38,7 @@ class Dialect:
     types: Mapping[Type, str]
     max_name_bytes: int
     max_columns: int
+    row_bytes: int | None
     keeps_nul: bool
     wider: Mapping[str, Type]
 
@@ -161,6 +163,15 @@ class Warehouse(abc.ABC):
         """SQL for a JSON object in text with the members of another put in."""
 
     @abc.abstractmethod
+    def pack(self, columns: Sequence[str], old: str | None) -> str:
+        """SQL for columns as the members of one JSON object in text, nulls left out.
+
+        Args:
+            columns: Names of columns.
+            old: The name of a column with such an object already, whose members stay.
+        """
+
+    @abc.abstractmethod
     def find_existing(self, table: str, rows: str) -> None:
         """Put those ids of the workbench's ``rows`` that the table has into ``__existing(id)``.
 
@@ -177,7 +188,9 @@ class Warehouse(abc.ABC):
 
     def update(self, table: str, assignments: Sequence[Assignment], select: str) -> None:
         """Set columns of the rows whose ``id`` a query on the workbench returns, one row each."""
-        sets = ", ".join(f"{quote(a.column)} = {a.expression(self.merge_json)}" for a in assignments)
+        sets = ", ".join(
+            f"{quote(a.column)} = {a.expression(self.merge_json)}" for a in assignments
+        )
         with self.staged(select) as rows:
             self.execute(
                 f"UPDATE {self.name(table)} AS t SET {sets} FROM {rows} AS n WHERE t.id = n.id"  # noqa: S608

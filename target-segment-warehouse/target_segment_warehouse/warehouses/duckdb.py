@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from target_segment_warehouse.cells import stamp_text
+from target_segment_warehouse.cells import pack, stamp_text
 from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import Type
 from target_segment_warehouse.warehouses.base import Dialect, Warehouse, WarehouseError
@@ -47,7 +47,8 @@ class DuckDB(Warehouse):
         name="DuckDB",
         types=PHYSICAL,
         max_name_bytes=255,
-        max_columns=10_000,
+        max_columns=1600,
+        row_bytes=None,
         keeps_nul=True,
         wider={
             "TINYINT": Type.INTEGER,
@@ -175,10 +176,13 @@ class DuckDB(Warehouse):
     def merge_json(self, old: str, new: str) -> str:
         return f"CAST(json_merge_patch({old}, {new}) AS VARCHAR)"
 
+    def pack(self, columns: Sequence[str], old: str | None) -> str:
+        return pack(columns, old)
+
     def find_existing(self, table: str, rows: str) -> None:
         self.execute(
             f"CREATE OR REPLACE TEMP TABLE __existing AS "
-            f"SELECT id FROM {rows} SEMI JOIN {self.name(table)} USING (id)"  # noqa: S608
+            f"SELECT id FROM {rows} SEMI JOIN {self.name(table)} USING (id)"
         )
 
     def insert(self, table: str, columns: Sequence[str], select: str) -> None:

@@ -55,6 +55,8 @@ class Postgres(Warehouse):
         },
         max_name_bytes=63,
         max_columns=1600,
+        # A page of 8 KiB, less its header, the row's, and a bit for each of 1,600 columns.
+        row_bytes=7900,
         keeps_nul=False,
         wider={"smallint": Type.INTEGER, "integer": Type.INTEGER, "real": Type.FLOAT},
     )
@@ -167,12 +169,21 @@ class Postgres(Warehouse):
 
     def stamp_text(self, expression: str) -> str:
         utc = f"{expression} AT TIME ZONE 'UTC'"
-        return (
-            f"""replace(to_char({utc}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
-        )
+        return f"""replace(to_char({utc}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
 
     def merge_json(self, old: str, new: str) -> str:
         return f"CAST(CAST({old} AS jsonb) || CAST({new} AS jsonb) AS text)"
+
+    def pack(self, columns: Sequence[str], old: str | None) -> str:
+        # A function takes a hundred arguments.
+        objects = [
+            f"jsonb_build_object({', '.join(f'{literal(c)}, {quote(c)}' for c in part)})"
+            for part in (columns[at : at + 50] for at in range(0, len(columns), 50))
+        ]
+        if old:
+            objects.insert(0, f"coalesce(CAST({quote(old)} AS jsonb), '{{}}')")
+        packed = f"nullif(jsonb_strip_nulls({' || '.join(objects)}), '{{}}')"
+        return f"CAST({packed} AS text)"
 
     def find_existing(self, table: str, rows: str) -> None:
         with self.staged(f"SELECT id FROM {rows}") as staged:  # noqa: S608
@@ -191,7 +202,9 @@ class Postgres(Warehouse):
     @contextlib.contextmanager
     def staged(self, select: str) -> Iterator[str]:
         with _readable(), self._open.cursor() as cursor:
-            cursor.adbc_ingest(_STAGED, self.workbench.reader(select), mode="create", temporary=True)
+            cursor.adbc_ingest(
+                _STAGED, self.workbench.reader(select), mode="create", temporary=True
+            )
         # One look into the index for each row, however large the table is.
         self.execute("SET LOCAL enable_hashjoin = off")
         self.execute("SET LOCAL enable_mergejoin = off")
