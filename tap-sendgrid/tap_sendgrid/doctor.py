@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tap_sendgrid.api import scopes
 from tap_sendgrid.api.account import Account
 from tap_sendgrid.api.errors import (
+    MISREAD,
     Forbidden,
     InvalidCredentials,
     IPRestricted,
@@ -98,7 +99,7 @@ def _account(
     except IPRestricted as problem:
         yield Finding("FAIL", f"IP access{about}", str(problem))
         return
-    except SendGridError as problem:
+    except (SendGridError, *MISREAD) as problem:
         yield Finding("FAIL", f"SendGrid{about}", str(problem), "check api_url and the network")
         return
     yield Finding(
@@ -157,7 +158,7 @@ def _generation(account: Account, about: str) -> Finding:
     except Forbidden as problem:
         better = account.explain(problem, scopes.MARKETING, "Marketing Campaigns")
         return Finding("FAIL", name, str(better), "set api_generation: auto")
-    except SendGridError as problem:
+    except (SendGridError, *MISREAD) as problem:
         return Finding("FAIL", name, str(problem), "try again later")
     if generation is Generation.NONE:
         return Finding("note", name, "this account does not use it: its collections stay empty")

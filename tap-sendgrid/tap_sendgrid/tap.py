@@ -15,7 +15,7 @@ from singer_sdk.tap_base import CliTestOptionValue
 
 from tap_sendgrid.api.account import Account
 from tap_sendgrid.api.client import new_session
-from tap_sendgrid.api.errors import MissingApiKey, SendGridError
+from tap_sendgrid.api.errors import MISREAD, MissingApiKey, SendGridError
 from tap_sendgrid.api.generation import CustomField
 from tap_sendgrid.api.settings import ApiSettings
 from tap_sendgrid.doctor import examine
@@ -102,7 +102,7 @@ class TapSendGrid(Tap):
             account = self.account(next(iter(settings.subusers), None))
             with account.client.impatient():
                 return account.custom_fields()
-        except SendGridError as problem:
+        except (SendGridError, *MISREAD) as problem:
             self.logger.info("The catalog is without custom fields: %s", problem)
             return ()
 

@@ -64,6 +64,14 @@ class IPRestricted(RunStopper):
         )
 
 
+class UnexpectedAnswer(SendGridError):
+    """SendGrid's answer has another form than its specification says."""
+
+
+#: What reading an answer of an unexpected form ends in.
+MISREAD = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+
+
 class NothingToRead(SendGridError):
     """The account has no such collection: zero rows, and no fault (Segment's rule R22)."""
 

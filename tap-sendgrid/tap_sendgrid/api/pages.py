@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tap_sendgrid.api.client import Client, Params
-from tap_sendgrid.api.errors import NotFound, SendGridError
+from tap_sendgrid.api.errors import NotFound, SendGridError, UnexpectedAnswer
 
 #: More empty pages in a row than batched deletes leave behind.
 _EMPTY_PAGES = 50
@@ -24,13 +24,13 @@ def rows_of(answer: Any, key: str | None) -> list[Any]:
     """The rows of an answer: under ``key``, or the answer itself; ``null`` counts as none.
 
     Raises:
-        SendGridError: There is something else where the array should be.
+        UnexpectedAnswer: There is something else where the array should be.
     """
     found = answer.get(key) if key and isinstance(answer, dict) else answer
     if found is None:
         return []
     if not isinstance(found, list):
-        raise SendGridError(f"SendGrid's answer has no array {key or ''!r} where one should be.")
+        raise UnexpectedAnswer(f"SendGrid's answer has no array {key or ''!r} where one should be.")
     # Webhook settings are known to answer [{}] for none.
     return [row for row in found if row]
 

@@ -11,7 +11,15 @@ from singer_sdk.singerlib import SchemaMessage
 from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
 
 from tap_sendgrid.api import scopes
-from tap_sendgrid.api.errors import Forbidden, NothingToRead, RunStopper, SendGridError
+from tap_sendgrid.api.client import without_addresses
+from tap_sendgrid.api.errors import (
+    MISREAD,
+    Forbidden,
+    NothingToRead,
+    RunStopper,
+    SendGridError,
+    UnexpectedAnswer,
+)
 from tap_sendgrid.api.generation import Generation
 from tap_sendgrid.objects.content import ContentMemory
 from tap_sendgrid.objects.values import instant, iso_now
@@ -106,6 +114,12 @@ class ObjectStream(Stream):
             report.failed[where] = str(account.explain(problem, needed, f"the stream {self.name}"))
         except SendGridError as problem:
             report.failed[where] = str(problem)
+        except MISREAD as problem:
+            self.logger.warning("An answer could not be read", exc_info=True)
+            report.failed[where] = (
+                "SendGrid's answer has an unexpected form "
+                f"({type(problem).__name__}: {without_addresses(str(problem))})"
+            )
         else:
             return
         self._complete = False
@@ -186,6 +200,8 @@ class ObjectStream(Stream):
     def complete(self, found: Record, context: Context | None) -> Record:
         """The record with every property of the schema: null where unset, ``subuser`` added."""
         record = {name: found.get(name) for name in names(self.columns)}
+        if not record["id"]:
+            raise UnexpectedAnswer(f"SendGrid sent one of the {self.name} without an id")
         if context:
             record["subuser"] = subuser = context["subuser"]
             if self.ids_clash or found.get("_id") is not None:  # numbers are given anew elsewhere

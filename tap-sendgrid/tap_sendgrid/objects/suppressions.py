@@ -66,7 +66,7 @@ class SuppressionStream(ObjectStream):
         )
         for row in rows:
             yield {
-                "id": f"{row.get('email')}:{row.get('created')}",
+                "id": f"{row['email']}:{row['created']}",
                 "email": row.get("email"),
                 "created_at": timestamp(row.get("created")),
                 "reason": text_or_none(row.get("reason")),
@@ -176,7 +176,7 @@ class GroupMembersStream(SuppressionStream):
     @staticmethod
     def _member(group_id: Any, group_name: Any, row: dict[str, Any]) -> Record:
         return {
-            "id": f"{group_id}:{row.get('email')}",
+            "id": f"{group_id}:{row['email']}",
             "group_id": group_id,
             "group_name": group_name,
             "email": row.get("email"),
