@@ -201,13 +201,14 @@ def main() -> None:
         [
             label,
             f"{r.seconds:.1f}",
+            f"{r.cpu_seconds:.1f}",
             f"{events / r.seconds:,.0f}",
             f"{r.peak_mb:.0f}",
             f"{plain / r.seconds:.1f}x",
         ]
         for label, r in results.items()
     ]
-    header = ["tap", "seconds", "events/s", "peak MB", "against plain"]
+    header = ["tap", "seconds", "CPU seconds", "events/s", "peak MB", "against plain"]
     print(
         f"{events:,} events, deliveries of {PER_DELIVERY:,}; load average {load:.1f} at the start"
     )

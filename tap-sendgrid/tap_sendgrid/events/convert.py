@@ -14,7 +14,6 @@ from tap_sendgrid.events.values import (
     fits_64_bits,
     hashed_id,
     instant,
-    json_text,
     occurred_at,
     plain,
 )
@@ -80,8 +79,7 @@ class _Plan(NamedTuple):
     """How to make the record of events that have the same keys, if their values are as usual."""
 
     texts: Callable[[Record], tuple[str, ...]]
-    integers: tuple[str, ...]
-    others: tuple[Field, ...]
+    others: tuple[tuple[str, Field], ...]
     custom: tuple[str, ...]
     removed: tuple[str, ...]
     has_smtp_id: bool
@@ -132,7 +130,7 @@ class _Stream:
 
         Events of SendGrid come in some hundred combinations of keys. The first of each decides
         what goes where; then C code copies the event, and only what differs is touched. None if a
-        value is not of the type that its field expects.
+        value has to be put elsewhere, or something other than text stands where text is expected.
         """
         keys = tuple(event)
         try:
@@ -156,16 +154,12 @@ class _Stream:
             "occurred_at": occurred_at(timestamp, 0),
             **event,
         }
-        for key in plan.integers:
-            if type(event[key]) is not int or not fits_64_bits(event[key]):
-                return None
-        for field in plan.others:
-            value = event[field.key]
-            if type(value) is list and field.kind == "category":
-                record[field.key] = json_text(value)
+        for key, field in plan.others:
+            value = event[key]
+            if type(value) is int and field.kind == "integer" and fits_64_bits(value):
                 continue
             try:
-                record[field.key] = coerce_field(value, field)
+                record[key] = coerce_field(value, field)
             except Misfit:
                 return None
         if plan.has_smtp_id:
@@ -179,8 +173,7 @@ class _Stream:
     def _plan(self, keys: tuple[str, ...]) -> _Plan | None:
         """The plan for these keys; None where a value would have to be looked into."""
         texts: list[str] = []
-        integers: list[str] = []
-        others: list[Field] = []
+        others: list[tuple[str, Field]] = []
         custom: list[str] = []
         removed = set(self._deselected)
         for key in keys:
@@ -196,15 +189,12 @@ class _Stream:
                 removed.add(slot.field.name)
             if slot.field.kind == "string":
                 texts.append(key)
-            elif slot.field.kind == "integer":
-                integers.append(key)
             else:
-                others.append(slot.field)
+                others.append((key, slot.field))
         if "timestamp" not in keys or len(texts) < 2:  # itemgetter gives a tuple from two keys on
             return None
         return _Plan(
             texts=itemgetter(*texts),
-            integers=tuple(integers),
             others=tuple(others),
             custom=tuple(custom),
             removed=tuple(removed),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -79,24 +80,22 @@ def _digits(text: str) -> int:
 
 def coerce_field(value: Any, field: Field) -> Any:
     """The value as the field's kind, nothing lost; ``Misfit`` if that cannot be."""
-    if field.kind != "object" or value is None:
-        return _coerce(value, field.kind)
+    if value is None:
+        return None
+    if field.kind != "object":
+        return _COERCE[field.kind](value)
     if type(value) is not dict:
         raise Misfit
     return {
-        key: _coerce(item, field.parts[key]) if key in field.parts else plain(item)
+        key: _COERCE[field.parts[key]](item)
+        if key in field.parts and item is not None
+        else plain(item)
         for key, item in value.items()
     }
 
 
-def _coerce(value: Any, kind: Kind) -> Any:
-    if value is None or (type(value) is str and kind in ("string", "category")):
-        return value
-    if kind == "integer":
-        return _coerce_integer(value)
-    if kind == "boolean":
-        return _coerce_boolean(value)
-    return json_text(value)
+def _coerce_text(value: Any) -> str:
+    return value if type(value) is str else json_text(value)
 
 
 def _coerce_integer(value: Any) -> int:
@@ -117,6 +116,14 @@ def _coerce_boolean(value: Any) -> bool:
     if type(value) is str and value in ("true", "false"):
         return value == "true"
     raise Misfit
+
+
+_COERCE: Final[dict[Kind, Callable[[Any], Any]]] = {
+    "string": _coerce_text,
+    "category": _coerce_text,
+    "integer": _coerce_integer,
+    "boolean": _coerce_boolean,
+}
 
 
 def json_text(value: Any) -> str:

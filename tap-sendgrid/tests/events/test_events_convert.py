@@ -388,8 +388,7 @@ def check_both_ways(event: dict[str, Any]) -> bool:
 
 
 def test_what_sendgrid_sends_goes_the_quick_way(samples: list[dict[str, Any]]) -> None:
-    slow = [sample for sample in samples if not check_both_ways(sample)]
-    assert [sample["send_at"] for sample in slow] == ["1760011707000"]  # a text for an integer
+    assert all(map(check_both_ways, samples))
 
 
 def test_ever_new_keys_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
