@@ -53,7 +53,7 @@ RETENTION: Final = timedelta(days=30)
     show_default=True,
     help="/v3/logs (every plan), or /v3/messages (the Email Activity add-on; slow).",
 )
-@click.option("--concurrency", default=8, show_default=True, type=click.IntRange(1, 32))
+@click.option("--concurrency", default=8, show_default=True, type=click.IntRange(1, 8))
 @click.option("--restart", is_flag=True, help="Do not go on from an interrupted run.")
 @api_options
 def backfill_command(
