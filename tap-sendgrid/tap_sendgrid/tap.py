@@ -15,13 +15,14 @@ from singer_sdk.tap_base import CliTestOptionValue
 
 from tap_sendgrid.api.account import Account
 from tap_sendgrid.api.client import new_session
-from tap_sendgrid.api.errors import MISREAD, MissingApiKey, SendGridError
+from tap_sendgrid.api.errors import MISREAD, InvalidSetting, MissingApiKey, SendGridError
 from tap_sendgrid.api.generation import CustomField
 from tap_sendgrid.api.settings import ApiSettings
 from tap_sendgrid.doctor import examine
 from tap_sendgrid.event_log import EventLogError
 from tap_sendgrid.events import event_stream_classes, sync_events
 from tap_sendgrid.objects import object_stream_classes
+from tap_sendgrid.objects.values import instant
 from tap_sendgrid.report import SyncReport
 from tap_sendgrid.settings import CONFIG_JSONSCHEMA
 from tap_sendgrid.writer import MessageWriter
@@ -138,6 +139,7 @@ class TapSendGrid(Tap):
             return
         if not self.api_settings.api_key:
             raise MissingApiKey([stream.name for stream in streams])
+        self._check_start_date()
         settings = self.api_settings
         self.logger.info(
             "Reading %s with the API key whose id is %s%s",
@@ -148,6 +150,15 @@ class TapSendGrid(Tap):
         for stream in streams:
             stream.sync()
             stream.finalize_state_progress_markers()
+
+    def _check_start_date(self) -> None:
+        try:
+            instant(self.config.get("start_date") or "2000-01-01")
+        except ValueError:
+            raise InvalidSetting(
+                f"The setting start_date is no date-time: {self.config['start_date']!r}. Write it "
+                "as 2024-05-06T00:00:00Z."
+            ) from None
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         """End the run at the next whole line; `sync_all` then writes the state that is true."""

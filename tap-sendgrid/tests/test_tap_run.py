@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sendgrid_simulator import Fault, Simulator, SimulatorOptions
-from tap_sendgrid.api.errors import InvalidCredentials, IPRestricted, MissingApiKey
+from tap_sendgrid.api.errors import InvalidCredentials, InvalidSetting, IPRestricted, MissingApiKey
 from tap_sendgrid.doctor import examine
 from tap_sendgrid.event_log import open_event_log
 from tap_sendgrid.tap import TapSendGrid
@@ -38,6 +38,24 @@ def test_a_rejected_key_stops_the_run_at_once(serve: Serve) -> None:
     with pytest.raises(InvalidCredentials, match="Invalid Credentials"):
         run(catalog=catalog, api_key="SG.wrong.key")
     assert len(run.simulator.requests) == 2  # discovery's, and the one that was rejected
+
+
+def test_a_rejected_key_of_recipients_is_tried_once(serve: Serve) -> None:
+    run = serve()
+    catalog = run.catalog("recipients")
+    before = len(run.simulator.requests)
+    with pytest.raises(InvalidCredentials):
+        run(catalog=catalog, api_key="SG.wrong.key")
+    assert len(run.simulator.requests) == before + 1
+
+
+def test_a_start_date_that_is_none_is_told(serve: Serve) -> None:
+    with pytest.raises(InvalidSetting, match="start_date"):
+        serve()("lists", start_date="last week")
+
+
+def test_a_start_date_may_be_a_day(serve: Serve) -> None:
+    assert serve(campaigns=3)("campaigns", start_date="2000-01-01").records("campaigns")
 
 
 def test_an_address_that_is_not_allowed_stops_the_run(serve: Serve) -> None:

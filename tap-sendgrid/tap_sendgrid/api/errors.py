@@ -49,6 +49,10 @@ class MissingApiKey(RunStopper):
         )
 
 
+class InvalidSetting(RunStopper):
+    """A setting has a value that no run can use."""
+
+
 class IPRestricted(RunStopper):
     """The key is good but may not be used from this address (IP Access Management).
 

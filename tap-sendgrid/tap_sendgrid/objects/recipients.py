@@ -10,7 +10,7 @@ import msgspec
 from singer_sdk.helpers._catalog import get_selected_schema
 from singer_sdk.mapper import SameRecordTransform
 
-from tap_sendgrid.api.errors import MISREAD, NothingToRead, SendGridError
+from tap_sendgrid.api.errors import MISREAD, NothingToRead, RunStopper, SendGridError
 from tap_sendgrid.api.generation import CustomField, Generation
 from tap_sendgrid.objects.base import MarketingStream, Record
 from tap_sendgrid.objects.contact_codec import Body, ContactCodec, custom_field_schema
@@ -62,6 +62,8 @@ class RecipientsStream(MarketingStream):
         for partition in self.partitions or [{}]:
             try:
                 found = self._tap.account(partition.get("subuser")).custom_fields()
+            except RunStopper:
+                raise
             except (SendGridError, *MISREAD):  # reading meets it again, and reports it
                 continue
             for item in found:
