@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,11 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from starlette.responses import Response
 
+from sendgrid_simulator.times import parse_time
+
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from sendgrid_simulator.account import Account
     from sendgrid_simulator.server import Simulator
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 Family = Literal["marketing", "legacy", "any"]
 
@@ -94,6 +99,18 @@ class Call:
             raise ApiError(400, f"{name} must be {bounds}", {"field": name})
         return value
 
+    def date(self, name: str) -> int | None:
+        """Midnight UTC of a date from the query string, None when it is not there; else 400."""
+        text = self.query(name)
+        if not text:
+            return None
+        try:
+            if _DATE.fullmatch(text):
+                return int(parse_time(text))
+        except ValueError:
+            pass  # a day that no month has
+        raise ApiError(400, f"{name} must be a date, YYYY-MM-DD", {"field": name})
+
     def json(self) -> Any:
         """The body as JSON, None when there is none; 400 when it is not JSON."""
         if not self.body.strip():
@@ -171,10 +188,9 @@ def token_page(
     """
     size = call.integer("page_size", default, 1, high)
     token = call.query("page_token")
-    try:
-        start = int(token, 36) if token else 0
-    except ValueError:
-        raise ApiError(400, "page_token is invalid", {"field": "page_token"}) from None
+    if token and not re.fullmatch(r"[0-9a-z]{1,12}", token):
+        raise ApiError(400, "page_token is invalid", {"field": "page_token"})
+    start = int(token or "0", 36)
 
     def url(offset: int) -> str:
         parameters = [

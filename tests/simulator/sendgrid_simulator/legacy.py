@@ -7,7 +7,6 @@ connectors page: pages are fuzzy, one in the middle may be empty, the end is a 4
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +147,7 @@ def _find(call: Call) -> Contact:
     text = call.param("id")
     try:
         email = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         raise ApiError(400, "recipient ID is invalid") from None
     contact = call.account.contacts.find(email=email)
     if contact is None:

@@ -5,7 +5,6 @@ Source: official specs stats and mc_stats. Days are UTC; every day asked for has
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -135,21 +134,9 @@ def tally_of(account: Account) -> Tally:
 # -- periods ------------------------------------------------------------------------------------
 
 
-def _date(call: Call, name: str) -> int | None:
-    text = call.query(name)
-    if not text:
-        return None
-    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text):
-        raise ApiError(400, f"{name} must be in the format YYYY-MM-DD", {"field": name})
-    try:
-        return int(parse_time(text))
-    except ValueError:
-        raise ApiError(400, f"{name} is not a date", {"field": name}) from None
-
-
 def days_of(call: Call, *, required: bool = True) -> list[str]:
     """The days from start_date to end_date (today), both inclusive."""
-    start, end = _date(call, "start_date"), _date(call, "end_date")
+    start, end = call.date("start_date"), call.date("end_date")
     if start is None:
         if required:
             raise ApiError(400, "start_date is required", {"field": "start_date"})

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sendgrid_simulator.http import Area, Call, json_response, not_found
-from sendgrid_simulator.times import DAY, date_of, parse_time
+from sendgrid_simulator.times import DAY, date_of
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -161,8 +161,8 @@ for _name in KINDS:
 
 def _by_day(call: Call, label: str, values: Iterable[tuple[int, str]]) -> Response:
     """Counts per day and value, between start_date and end_date."""
-    low = parse_time(call.query("start_date") or "1970-01-01")
-    high = parse_time(call.query("end_date") or "9999-01-01") + DAY
+    low, last = call.date("start_date") or 0, call.date("end_date")
+    high = 1 << 62 if last is None else last + DAY
     days: dict[str, dict[str, int]] = {}
     for created, value in values:
         if low <= created < high:

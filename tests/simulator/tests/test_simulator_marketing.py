@@ -25,9 +25,10 @@ def test_lists_are_paged_by_token_and_the_last_page_has_no_next(start, client):
     assert len(set(ids)) == 5
 
 
-@pytest.mark.parametrize("query", ["page_size=0", "page_size=1001", "page_size=x", "page_token=!"])
-def test_bad_page_parameters_are_400(start, client, query):
-    assert client(start()).get(f"/v3/marketing/lists?{query}").status_code == 400
+def test_bad_page_parameters_are_400(start, client):
+    http = client(start())
+    for query in ("page_size=0", "page_size=1001", "page_size=x", "page_token=!", "page_token=-1"):
+        assert http.get(f"/v3/marketing/lists?{query}").status_code == 400
 
 
 def test_tests_may_alter_the_model_while_it_runs(start, client):
