@@ -355,6 +355,18 @@ def test_a_burst_that_is_known_is_left_out() -> None:
     assert client.requests == 3
 
 
+def test_a_search_without_a_count_is_not_taken_for_complete() -> None:
+    class Silent(FakeClient):
+        def post(self, path: str, body: dict[str, str]) -> dict[str, Any]:
+            return {"result": super().post(path, body)["result"]}
+
+    client = Silent([n * 100 for n in range(120)])
+    rows = ContactSearch(client, 10).updated_since(BEGIN)  # type: ignore[arg-type]
+    assert len(rows) == 120
+    few = Silent([5] * 49)
+    assert len(ContactSearch(few, 10).updated_since(BEGIN)) == 49  # type: ignore[arg-type]
+
+
 def test_a_search_that_is_refused_is_not_the_end() -> None:
     class Refusing(FakeClient):
         def post(self, path: str, body: dict[str, str]) -> dict[str, Any]:
