@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from tap_sendgrid.api.errors import NotFound
+from tap_sendgrid.api.errors import NotFound, UnexpectedAnswer
 from tap_sendgrid.event_log import Delivery, EventLog
 from tap_sendgrid.event_log.base import SOURCE_HEADER
 from tap_sendgrid.history.source import Event, MessageEvents, Source
@@ -33,6 +33,8 @@ _COMFORTABLE_ROWS: Final = 500  # half the cap: room for days that are busier th
 _DELIVERY_EVENTS: Final = 1_000
 _DELIVERY_BYTES: Final = 700_000  # SendGrid itself posts at 768 KB
 _PROGRESS_SECONDS: Final = 10.0
+
+Fetched = MessageEvents | NotFound | UnexpectedAnswer
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -54,6 +56,7 @@ class Result:
         events: Events appended, by SendGrid's word.
         known: Events left out because the log has them already under another id.
         vanished: Messages that were listed, but not kept by SendGrid any more when asked for.
+        unreadable: Messages whose details have another form than documented.
         truncated: Messages with so many events that SendGrid leaves out the older ones.
         too_many: Seconds with more messages than SendGrid lists: some are missing.
     """
@@ -62,6 +65,7 @@ class Result:
     events: Counter[str] = field(default_factory=Counter)
     known: int = 0
     vanished: int = 0
+    unreadable: list[str] = field(default_factory=list)
     truncated: list[str] = field(default_factory=list)
     too_many: list[datetime] = field(default_factory=list)
 
@@ -171,8 +175,11 @@ class _Run:
         result = self.result
         events: list[Event] = []
         for message_id, found in zip(ids, self.pool.map(self._fetch, ids), strict=True):
-            if found is None:
+            if isinstance(found, NotFound):
                 result.vanished += 1
+                continue
+            if isinstance(found, UnexpectedAnswer):
+                result.unreadable.append(str(found))
                 continue
             result.messages += 1
             if found.truncated:
@@ -186,11 +193,11 @@ class _Run:
             self._log.append([delivery])
         result.events.update(str(event.get("event")) for event in events)
 
-    def _fetch(self, message_id: str) -> MessageEvents | None:
+    def _fetch(self, message_id: str) -> Fetched:
         try:
             return self._source.message(message_id)
-        except NotFound:
-            return None
+        except (NotFound, UnexpectedAnswer) as problem:
+            return problem
 
     def _is_wanted(self, event: Event) -> bool:
         timestamp = event.get("timestamp")
@@ -203,9 +210,7 @@ class _Pool(contextlib.AbstractContextManager["_Pool"]):
     def __init__(self, size: int) -> None:
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="backfill")
 
-    def map(
-        self, function: Callable[[str], MessageEvents | None], items: list[str]
-    ) -> Iterator[MessageEvents | None]:
+    def map(self, function: Callable[[str], Fetched], items: list[str]) -> Iterator[Fetched]:
         """As the builtin, several at a time, results in the order of the items."""
         return self._threads.map(function, items)
 

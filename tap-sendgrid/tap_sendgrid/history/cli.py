@@ -103,7 +103,7 @@ def backfill_command(
     finally:
         log.close()
     _tell(result)
-    if result.too_many:
+    if result.too_many or result.unreadable:
         sys.exit(1)
 
 
@@ -143,6 +143,10 @@ def _tell(result: Result) -> None:
             f"{len(result.truncated):,} messages have 100 events or more, of which SendGrid gives "
             f"the newest 100: {', '.join(result.truncated[:3])} …"
         )
+    for problem in result.unreadable[:10]:
+        click.echo(f"INCOMPLETE: {problem}")
+    if len(result.unreadable) > 10:
+        click.echo(f"INCOMPLETE: {len(result.unreadable) - 10:,} more such messages")
     for moment in result.too_many:
         click.echo(
             f"INCOMPLETE: more messages of one status were sent at {moment:%Y-%m-%d %H:%M:%S} than "

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from tap_sendgrid.api.client import Client
-from tap_sendgrid.api.errors import Forbidden, SendGridError
+from tap_sendgrid.api.errors import MISREAD, Forbidden, SendGridError, UnexpectedAnswer
 from tap_sendgrid.event_log import EventLog
 from tap_sendgrid.events.convert import Converter
 from tap_sendgrid.events.fields import EVENT_TYPES
@@ -80,11 +80,16 @@ def count_statistics(client: Client, first: date, last: date) -> Counts:
             f"this API key may not read statistics ({problem.answer}). Give it the permission "
             "Stats (stats.read) in SendGrid under Settings > API Keys."
         ) from None
-    for row in rows or []:
-        day = date.fromisoformat(row["date"][:10])
-        for stat in row.get("stats") or []:
-            for metric, kind in METRICS.items():
-                counts[day, kind] += stat.get("metrics", {}).get(metric) or 0
+    try:
+        for row in rows or []:
+            day = date.fromisoformat(row["date"][:10])
+            for stat in row.get("stats") or []:
+                for metric, kind in METRICS.items():
+                    counts[day, kind] += stat.get("metrics", {}).get(metric) or 0
+    except MISREAD as problem:
+        raise UnexpectedAnswer(
+            f"SendGrid's statistics have another form than documented ({problem!r})"
+        ) from problem
     return dict(counts)
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from tap_sendgrid.api.client import Client
+from tap_sendgrid.api.errors import MISREAD, UnexpectedAnswer
 
 Event = dict[str, Any]
 
@@ -51,14 +52,14 @@ class Source(ABC):
 
     def list(self, start: datetime, end: datetime) -> Listing:
         """The messages of ``start <= instant < end``, at whole seconds."""
-        return self._query(self._between(start, end))
+        return self._ask(self._between(start, end))
 
     def list_finely(self, start: datetime, end: datetime) -> Listing:
         """The same, one status after the other: for a second with more than the cap."""
         found: dict[str, None] = {}
         capped = False
         for condition in self.status_conditions:
-            listing = self._query(f"{self._between(start, end)} AND {condition}")
+            listing = self._ask(f"{self._between(start, end)} AND {condition}")
             found.update(dict.fromkeys(listing.ids))
             capped = capped or listing.capped
         return Listing(list(found), capped)
@@ -68,8 +69,23 @@ class Source(ABC):
 
         Raises:
             NotFound: SendGrid does not keep the message any more.
+            UnexpectedAnswer: It cannot be read.
         """
-        return self._convert(self._client.get(f"{self.name}/{quote(message_id, safe='')}"))
+        message = self._client.get(f"{self.name}/{quote(message_id, safe='')}")
+        try:
+            return self._convert(message)
+        except MISREAD as problem:
+            raise UnexpectedAnswer(
+                f"message {message_id} has another form than documented ({problem!r})"
+            ) from problem
+
+    def _ask(self, query: str) -> Listing:
+        try:
+            return self._query(query)
+        except MISREAD as problem:
+            raise UnexpectedAnswer(
+                f"SendGrid's answer to {self.name} has another form than documented ({problem!r})"
+            ) from problem
 
     @abstractmethod
     def _query(self, query: str) -> Listing:

@@ -289,6 +289,30 @@ def test_a_failure_of_sendgrid_ends_the_run_and_keeps_what_is_done(
     assert log.get(PROGRESS_KEY)
 
 
+@pytest.mark.parametrize("details", [None, [], 5, {"events": [1]}, {"events": {"a": 1}}])
+def test_a_message_of_another_form_is_named_and_the_rest_goes_on(
+    simulator: Simulator, log: EventLog, details: Any
+) -> None:
+    client = client_of(simulator)
+    get = client.get
+    source = LogsSource(client)
+    odd = next(iter(simulator.account.messages)).message_id
+    client.get = lambda path, *a: details if odd in path else get(path, *a)  # type: ignore[method-assign]
+    request = Request(first_message_at(simulator), datetime.now(UTC))
+    result = backfill(source, log, request, say=print)
+    assert result.messages == MESSAGES - 1
+    (problem,) = result.unreadable
+    assert odd in problem
+
+
+def test_a_listing_of_another_form_ends_the_run(simulator: Simulator, log: EventLog) -> None:
+    client = client_of(simulator)
+    client.post = lambda path, body: {"messages": [{"id": 1}]}  # type: ignore[method-assign]
+    request = Request(first_message_at(simulator), datetime.now(UTC))
+    with pytest.raises(SendGridError, match="another form"):
+        backfill(LogsSource(client), log, request, say=print)
+
+
 # The command
 
 
