@@ -204,6 +204,14 @@ class Catalog:
     def _adopted(self, name: str) -> dict[str, Type | None]:
         """An existing table's columns; types a little narrower than ours are made ours."""
         columns = self._columns(name)
+        missing = {column: type_ for column, type_ in META.items() if column not in columns}
+        if missing:
+            self._warehouse.add_columns(name, missing)
+            columns |= missing
+        for column, type_ in META.items():
+            old = columns[column]
+            if old is not type_ and self._warehouse.change_type(name, column, old, type_):
+                columns[column] = type_
         for column, physical in self._physical[name].items():
             wider = self._warehouse.dialect.wider.get(physical)
             if (

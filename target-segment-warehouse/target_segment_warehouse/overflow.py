@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from target_segment_warehouse.catalog import OVERFLOW, Table
+from target_segment_warehouse.cells import pack
 from target_segment_warehouse.naming import Path
-from target_segment_warehouse.profile import INTEGERS, Profile
-from target_segment_warehouse.sqltext import literal, pointers
+from target_segment_warehouse.profile import Profile
+from target_segment_warehouse.sqltext import literal, pointers, quote
 from target_segment_warehouse.types import MAX_DEPTH, Type
 from target_segment_warehouse.workbench import Workbench
 
 OVERFLOWING = "__overflow"
 
-_TEXT_BYTES = 18
-_OTHER_BYTES = 8
+# What a value takes of the page that its row is on, at most: of a text too long for it there is a
+# pointer, and what is not text may have to be aligned.
+_TEXT_BYTES = 24
+_OTHER_BYTES = 15
 
 
 def make_room(
@@ -23,7 +26,6 @@ def make_room(
     found: Profile,
     declared: Mapping[Path, Type | None],
     max_columns: int,
-    row_bytes: int | None,
 ) -> tuple[list[Path], list[Path]]:
     """Tell properties that have, or can be given, a column from those that cannot.
 
@@ -33,8 +35,6 @@ def make_room(
         found: The profile of the records.
         declared: Properties that the SCHEMA declares: they go first.
         max_columns: The most columns that the table may have.
-        row_bytes: How much of a row has to be stored in one place: 18 bytes for a text, wherever
-            its content is, 8 for anything else; None if that does not matter.
 
     Returns:
         Properties with a column, and properties without. Those that neither are declared nor have
@@ -47,34 +47,12 @@ def make_room(
         if name not in table.columns and (path in declared or found.value_kinds(path))
     ]
     room = max_columns - len(table.columns)
-    bytes_left = float("inf")
-    if row_bytes is not None:
-        bytes_left = row_bytes - sum(
-            _TEXT_BYTES if type_ is Type.TEXT else _OTHER_BYTES for type_ in table.columns.values()
-        )
-
-    def size(path: Path) -> int:
-        numbers = bool(found.value_kinds(path)) and found.value_kinds(path) <= _NUMBERS
-        return _OTHER_BYTES if numbers else _TEXT_BYTES
-
-    if len(wanting) <= room and sum(map(size, wanting)) <= bytes_left:
+    if len(wanting) <= room:
         return having + wanting, []
-    if OVERFLOW not in table.columns:
-        room -= 1
-        bytes_left -= _TEXT_BYTES
+    room = max(room - (OVERFLOW not in table.columns), 0)
     order = {path: place for place, path in enumerate(declared)}
     wanting.sort(key=lambda path: (order.get(path, len(order)), len(path), names[path]))
-    given, left = [], []
-    for path in wanting:
-        if len(given) < room and size(path) <= bytes_left:
-            given.append(path)
-            bytes_left -= size(path)
-        else:
-            left.append(path)
-    return having + given, left
-
-
-_NUMBERS = {*INTEGERS, "DOUBLE", "BOOLEAN"}
+    return having + wanting[:room], wanting[room:]
 
 
 def gather(
@@ -107,3 +85,45 @@ def gather(
         WHERE kind IS NOT NULL AND ({own})
         GROUP BY line"""  # noqa: S608
     )
+
+
+def narrow(workbench: Workbench, rows: str, columns: Mapping[str, Type], row_bytes: int) -> bool:
+    """Make rows fit that have values in more columns than one row has room for.
+
+    In such a row, what is beyond the first columns goes to the JSON column; other rows are left as
+    they are.
+
+    Args:
+        workbench: Has the rows.
+        rows: A table with these columns; gets the JSON column if need be.
+        columns: In the order in which they keep their place.
+        row_bytes: What a row can have in one place.
+
+    Returns:
+        Whether there were such rows.
+    """
+    most = {name: _TEXT_BYTES if t is Type.TEXT else _OTHER_BYTES for name, t in columns.items()}
+    if sum(most.values()) <= row_bytes:
+        return False
+    sizes = [
+        f"coalesce(least(strlen({quote(name)}) + 1, {_TEXT_BYTES}), 0)"
+        if columns[name] is Type.TEXT
+        else f"CASE WHEN {quote(name)} IS NULL THEN 0 ELSE {_OTHER_BYTES} END"
+        for name in columns
+    ]
+    too_wide = f"list_sum([{', '.join(sizes)}]) > {row_bytes}"
+    if not workbench.value(f"SELECT count(*) FROM {rows} WHERE {too_wide}"):  # noqa: S608
+        return False
+    tail, used = [], _TEXT_BYTES
+    for name, size in most.items():
+        used += size
+        if used > row_bytes and name != OVERFLOW:
+            tail.append(name)
+    own = OVERFLOW if OVERFLOW in columns else None
+    if own is None:
+        workbench.execute(f"ALTER TABLE {rows} ADD COLUMN {OVERFLOW} VARCHAR")
+    sets = ", ".join(f"{quote(name)} = NULL" for name in tail)
+    workbench.execute(
+        f"UPDATE {rows} SET {OVERFLOW} = {pack(tail, own)}, {sets} WHERE {too_wide}"  # noqa: S608
+    )
+    return True

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from singer_sdk.exceptions import MissingKeyPropertiesError
 
 from target_segment_warehouse.activity import Activity
-from target_segment_warehouse.catalog import OVERFLOW, Table
+from target_segment_warehouse.catalog import META, OVERFLOW, Table
 from target_segment_warehouse.cells import CELLS, Cell, stamp, take_apart
 from target_segment_warehouse.discards import Discard
 from target_segment_warehouse.layout import Column, Layout, Planner
 from target_segment_warehouse.naming import Path, column_name
-from target_segment_warehouse.overflow import OVERFLOWING, gather, make_room
+from target_segment_warehouse.overflow import OVERFLOWING, gather, make_room, narrow
 from target_segment_warehouse.profile import Profile
 from target_segment_warehouse.reports import Entry
 from target_segment_warehouse.sqltext import literal, quote
@@ -29,6 +29,9 @@ _ROWS = "__rows"
 _RECEIVED_AT = ("received_at",)
 _DELETED_AT = (DELETED_AT,)
 _ID = ("id",)
+
+MAX_ID_BYTES = 1024
+"""The longest ``id``, as in Segment's tables; a longer key is in its own column (``_id``) too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +98,15 @@ class RowLoader:
         """
         found = staged.profile
         paths = _paths(stream, table, found)
-        names = table.namer.columns(
-            path for path in paths if not _is_the_id(path, stream, table, found)
-        )
+        if _is_the_id(stream, table, found) and not self._has_long_ids(staged.relation):
+            paths.remove(_ID)
+        names = table.namer.columns(paths)
         columns, overflowing = make_room(
             table,
             names,
             found,
             stream.columns,
             min(self._options.max_columns, self._warehouse.dialect.max_columns),
-            self._warehouse.dialect.row_bytes,
         )
         needed = dict.fromkeys(
             [*columns, *((key,) for key in stream.key), _RECEIVED_AT, _DELETED_AT]
@@ -120,6 +122,7 @@ class RowLoader:
         _type_rows(self._workbench, stream, cells, layout, stamps)
         self._discard(staged, table, layout)
         assignments = _one_row_per_id(self._workbench, stream, layout)
+        assignments = self._narrow(table, layout, assignments)
         inserted, updated = self._merge(table, assignments)
         deleted = self._delete(table, computed) if updated + inserted else 0
         return Entry(
@@ -187,9 +190,22 @@ class RowLoader:
         gather(self._workbench, staged.relation, staged.profile, names)
         self._add(table, layout, {OVERFLOW: Type.TEXT})
         cell = Cell("NULL", None, "true", always=False, nulls=False)
-        members = f"(SELECT members FROM {OVERFLOWING} AS o WHERE o.line = {CELLS}.line)"
+        members = f"(SELECT members FROM {OVERFLOWING} AS o WHERE o.line = {CELLS}.line)"  # noqa: S608
         layout.columns.append(Column(OVERFLOW, Type.TEXT, members, cell))
         layout.notices.append(f"the table is full: {len(names)} properties are in {OVERFLOW}")
+
+    def _narrow(
+        self, table: Table, layout: Layout, assignments: list[Assignment]
+    ) -> list[Assignment]:
+        """Make rows fit that are too wide for the engine; how an update sets each column then."""
+        most = self._warehouse.dialect.row_bytes
+        columns = {**META, **{column.name: column.type for column in layout.columns}}
+        if most is None or not narrow(self._workbench, _ROWS, columns, most):
+            return assignments
+        self._add(table, layout, {OVERFLOW: Type.TEXT})
+        layout.notices.append(f"rows too wide for the warehouse have some values in {OVERFLOW}")
+        others = [assignment for assignment in assignments if assignment.column != OVERFLOW]
+        return [*others, Assignment(OVERFLOW, merge_json=True)]
 
     def _add(self, table: Table, layout: Layout, columns: Mapping[str, Type]) -> None:
         missing = {name: type_ for name, type_ in columns.items() if name not in table.columns}
@@ -259,6 +275,11 @@ class RowLoader:
             self._warehouse.delete(table.name, select)
         return count
 
+    def _has_long_ids(self, relation: str) -> bool:
+        long = f"strlen(record) > {MAX_ID_BYTES}"
+        long += f" AND strlen(json_extract_string(record, '/id')) > {MAX_ID_BYTES}"
+        return self._count(f"{relation} WHERE {long}") > 0
+
     def _count(self, relation: str) -> int:
         return int(self._workbench.value(f"SELECT count(*) FROM {relation}"))  # noqa: S608
 
@@ -278,11 +299,10 @@ def _paths(stream: Stream, table: Table, found: Profile) -> list[Path]:
     return list(paths)
 
 
-def _is_the_id(path: Path, stream: Stream, table: Table, found: Profile) -> bool:
-    """Whether a property is all in the row's ``id``, and needs no ``_id`` beside it."""
+def _is_the_id(stream: Stream, table: Table, found: Profile) -> bool:
+    """Whether the property ``id`` is all in the row's ``id``, and needs no ``_id`` beside it."""
     return (
-        path == _ID
-        and stream.key == ("id",)
+        stream.key == ("id",)
         and column_name(_ID) not in table.columns
         and found.value_kinds(_ID) <= {"VARCHAR"}
         and stream.columns.get(_ID) in {None, Type.TEXT}
@@ -310,14 +330,20 @@ def _require_keys(
 
 
 def _id(stream: Stream, cells: Mapping[Path, Cell]) -> str:
-    """SQL for the row's id: the key's text; several joined so that no two keys look alike."""
+    """SQL for the row's id: the key's text; several joined so that no two keys look alike.
+
+    One that an index cannot hold (2704 bytes on Postgres) ends in a hash of it.
+    """
     if not stream.key:
         return "CAST(uuidv7() AS VARCHAR)"
     texts = [cells[key,].text for key in stream.key]
-    if len(texts) == 1:
-        return texts[0]
-    escaped = [rf"replace(replace({text}, '\', '\\'), '_', '\_')" for text in texts]
-    return " || '_' || ".join(escaped)
+    if len(texts) > 1:
+        texts = [rf"replace(replace({text}, '\', '\\'), '_', '\_')" for text in texts]
+    id_ = " || '_' || ".join(texts)
+    return (
+        f"CASE WHEN strlen({id_}) > {MAX_ID_BYTES} "
+        f"THEN left({id_}, {MAX_ID_BYTES // 8}) || '_' || sha256({id_}) ELSE {id_} END"
+    )
 
 
 def _type_rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import Type
 from target_segment_warehouse.warehouses.base import Dialect, Warehouse, WarehouseError
 from target_segment_warehouse.workbench import Workbench
+
+logger = logging.getLogger(__name__)
 
 _LOGICAL = {
     "text": Type.TEXT,
@@ -67,19 +70,42 @@ class Postgres(Warehouse):
         self._connection: adbc_driver_postgresql.dbapi.Connection | None = None
 
     def begin(self) -> None:
-        if self._connection is None:
+        if self._connection is not None:
+            # Servers, pools and firewalls end connections that were quiet between two flushes.
             try:
-                self._connection = adbc_driver_postgresql.dbapi.connect(self._url)
-            except adbc_driver_manager.Error as error:
-                raise WarehouseError(
-                    f"Postgres cannot be reached: {_reason(error)} Check the setting "
-                    "'warehouse_url', and that the server runs and accepts this user."
-                ) from None
-        # Held until the transaction ends: one run at a time writes to a schema; readers never wait.
-        self.query(f"SELECT pg_advisory_xact_lock(hashtext({literal('segment:' + self.schema)}))")
+                self._lock()
+            except WarehouseError:
+                logger.info("The connection to Postgres was closed: connecting again.")
+                self.close()
+        if self._connection is None:
+            self._connect()
+            self._lock()
         self.execute("SET LOCAL TimeZone = 'UTC'")
         if not self.query(f"SELECT 1 FROM pg_namespace WHERE nspname = {literal(self.schema)}"):  # noqa: S608
+            self._create_schema()
+
+    def _connect(self) -> None:
+        try:
+            self._connection = adbc_driver_postgresql.dbapi.connect(self._url)
+        except adbc_driver_manager.Error as error:
+            raise WarehouseError(
+                f"Postgres cannot be reached: {_reason(error)} Check the setting "
+                "'warehouse_url', and that the server runs and accepts this user."
+            ) from None
+
+    def _lock(self) -> None:
+        """Let one run at a time write to the schema, until commit; readers never wait."""
+        self.query(f"SELECT pg_advisory_xact_lock(hashtext({literal('segment:' + self.schema)}))")
+
+    def _create_schema(self) -> None:
+        user, database = self.query("SELECT current_user::text, current_database()::text")[0]
+        try:
             self.execute(f"CREATE SCHEMA {quote(self.schema)}")
+        except WarehouseError as error:
+            raise WarehouseError(
+                f"The schema {self.schema} cannot be created by {user}: {error} As an "
+                f"administrator: GRANT CREATE ON DATABASE {quote(database)} TO {quote(user)};"
+            ) from None
 
     def commit(self) -> None:
         with _readable():
