@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from tap_sendgrid.api.errors import Forbidden, RequestRejected
+from tap_sendgrid.api.errors import Forbidden, NotFound, RequestRejected
+from tap_sendgrid.api.generation import Generation
 from tap_sendgrid.api.pages import rows_of
 from tap_sendgrid.objects.base import MarketingStream, Record
+from tap_sendgrid.objects.concurrent import map_ahead
 from tap_sendgrid.objects.values import text_or_none, timestamp
 from tap_sendgrid.schemas.marketing import SEGMENTS
 
@@ -41,6 +43,24 @@ class SegmentsStream(MarketingStream):
             record["list_id"] = text_or_none(row.get("parent_list_id"))
             record["query_version"] = record["query_version"] or "1"
             yield record
+
+    def enrich(self, account: Account, records: Iterator[Record]) -> Iterator[Record]:
+        """Changed segments with their query, which only the single segment tells."""
+        if account.generation() is Generation.LEGACY or not self.mask["properties", "query_dsl"]:
+            return records
+        return map_ahead(lambda record: self._with_query(account, record), records)
+
+    @staticmethod
+    def _with_query(account: Account, record: Record) -> Record:
+        kind = "" if record["query_version"] == "1" else "/2.0"
+        native = record["id"].rpartition(":")[2]
+        path = f"/v3/marketing/segments{kind}/{native}"
+        try:
+            detail = account.client.get(path, {"contacts_sample": "false"})
+        except NotFound:  # deleted after it was listed
+            return record
+        record["query_dsl"] = text_or_none(detail.get("query_dsl"))
+        return record
 
     def read_legacy(self, account: Account, context: Context | None) -> Iterator[Record]:
         """``GET /v3/contactdb/segments``, all at once."""

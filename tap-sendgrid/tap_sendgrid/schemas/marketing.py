@@ -40,6 +40,13 @@ SEGMENTS = (
         "recipient_count",
     ),
     Column("conditions", "objects", "Conditions of a legacy segment.", None, "conditions"),
+    Column(
+        "query_dsl",
+        "string",
+        "The query that defines the segment: SQL (2.0) or SGQL (v1). One request per changed "
+        "segment, none when it is deselected.",
+        "query_dsl (of the single segment)",
+    ),
     Column("query_version", "string", "Version of the query language: 1 or 2.", "query_version"),
     Column(
         "status",

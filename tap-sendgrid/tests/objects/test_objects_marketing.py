@@ -51,6 +51,17 @@ def test_segments_of_both_kinds(serve: Serve) -> None:
         assert (record["list_id"], record["query_version"]) == (parent, segment.version)
         assert record["recipient_count"] == segment.contacts_count
         assert record["updated_at"] == iso(segment.updated_at)
+        assert record["query_dsl"] == segment.query_dsl
+
+
+def test_the_query_of_a_segment_costs_nothing_when_it_is_deselected(serve: Serve) -> None:
+    output = serve(segments=3)("segments", without=("query_dsl",))
+    assert len(output.records("segments")) == 3
+    assert output.called == [
+        "GET /v3/marketing/field_definitions",
+        "GET /v3/marketing/segments/2.0",
+        "GET /v3/marketing/segments",
+    ]
 
 
 def test_segments_go_on_when_the_first_kind_is_gone(serve: Serve) -> None:
