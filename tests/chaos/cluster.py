@@ -16,7 +16,7 @@ from tap_sendgrid.event_log import EventLogError, open_event_log
 from chaos.disks import Disk
 from chaos.processes import Processes, send
 from chaos.receivers import Frozen, free_ports
-from chaos.warehouses import Fault
+from chaos.warehouses import Fault, one_by_one
 
 SHIPPED = ROOT / "docs" / "nats" / "events.conf"
 PATIENCE = 60.0
@@ -37,7 +37,7 @@ class NATSLog:
         self._disk = Disk(processes.folder / "disk.img", processes.folder / "disk")
         ports = free_ports(6)
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
-        self._lock = threading.Lock()
+        lock = threading.Lock()
         routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports[3:])
         for number, name in enumerate(("n0", "n1", "n2")):
             store = self._disk.folder / name
@@ -53,14 +53,14 @@ class NATSLog:
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports[:3])
         self.url = f"nats://{hosts}/events"
         self.faults: dict[str, Fault] = {
-            "log node killed": self._one_by_one(self.kill_node),
-            "log leader killed": self._one_by_one(self.kill_leader),
-            "log leader frozen": self._one_by_one(self.freeze_leader),
-            "log without majority": self._one_by_one(self.kill_majority),
-            "log killed whole": self._one_by_one(self.kill_all),
+            "log node killed": one_by_one(lock, self.kill_node),
+            "log leader killed": one_by_one(lock, self.kill_leader),
+            "log leader frozen": one_by_one(lock, self.freeze_leader),
+            "log without majority": one_by_one(lock, self.kill_majority),
+            "log killed whole": one_by_one(lock, self.kill_all),
         }
         if self._disk.mounted:
-            self.faults["log disk full"] = self._one_by_one(self.fill)
+            self.faults["log disk full"] = one_by_one(lock, self.fill)
         self._wait_until_open()
 
     def end(self) -> int:
@@ -150,12 +150,3 @@ class NATSLog:
                 time.sleep(0.3)
             else:
                 return
-
-    def _one_by_one(self, fault: Fault) -> Fault:
-        """One fault of the cluster at a time: each mends what it broke."""
-
-        def locked(rng: random.Random) -> str:
-            with self._lock:
-                return fault(rng)
-
-        return locked

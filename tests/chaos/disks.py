@@ -66,11 +66,15 @@ class Disk:
 
 def limit_for_a_while(processes: Processes, program: str, file: Path, rng: random.Random) -> str:
     """Let a program write little or nothing beyond the present size of a file, for a while."""
-    with suppress(FileNotFoundError):
-        size = file.stat().st_size + rng.choice((0, 10_000, 300_000))
-        limited = [process for process in processes.find(program) if limit_files(process, size)]
-        time.sleep(rng.uniform(0.5, 3))
-        for process in limited:
-            unlimit_files(process)
-        return f"{len(limited)} x {program}"
-    return "no file yet"
+    limited: set[int] = set()
+    end = time.monotonic() + rng.uniform(1, 4)
+    more = rng.choice((0, 10_000, 300_000))
+    while time.monotonic() < end:
+        size = file.stat().st_size if file.exists() else 0
+        for process in set(processes.find(program)) - limited:
+            if limit_files(process, size + more):
+                limited.add(process)
+        time.sleep(0.1)
+    for process in limited:
+        unlimit_files(process)
+    return f"{len(limited)} x {program}"

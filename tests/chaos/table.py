@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from chaos.flushes import Counts
@@ -23,7 +24,7 @@ def figures(options: Options, result: Result) -> dict[str, str]:
         "kill -9 in all": f"{tally.of('SIGKILL')}",
     }
     for program in ("receiver", "tap", "target", "meltano"):
-        counts = tally.signals.get(program, {})
+        counts: Counter[str] = tally.signals.get(program, Counter())
         rows[f"signals to the {program}"] = (
             ", ".join(f"{n} {name.removeprefix('SIG')}" for name, n in sorted(counts.items()))
             or "none"

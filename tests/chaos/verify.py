@@ -97,7 +97,7 @@ def judge_rows(query: Query, ledger: Ledger, verdict: Verdict) -> None:
 def judge_reports(query: Query, verdict: Verdict) -> None:
     """Every row is in exactly one run's report: they were written in the same transactions."""
     reported: dict[str, int] = dict(
-        query("SELECT table_name, sum(rows_inserted) FROM sendgrid.sync_reports GROUP BY 1")  # type: ignore[arg-type]
+        query("SELECT table_name, sum(rows_inserted) FROM sendgrid.sync_reports GROUP BY 1")
     )
     for table in sorted(set(reported) & set(STREAMS)):
         ((rows,),) = query(f'SELECT count(*) FROM sendgrid."{table}"')

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -79,13 +80,14 @@ class PostgresWarehouse:
         self._processes = processes
         data = processes.folder / "pg"
         data.mkdir()
+        lock = threading.Lock()
         self._server = get_server(data, cleanup_mode="delete")
         self.url = self._server.get_uri()
         self.faults: dict[str, Fault] = {
-            "warehouse restarted": self.restart,
-            "warehouse killed": self.kill,
-            "warehouse sessions ended": self.end_sessions,
-            "warehouse disk full": self.fill,
+            "warehouse restarted": one_by_one(lock, self.restart),
+            "warehouse killed": one_by_one(lock, self.kill),
+            "warehouse sessions ended": one_by_one(lock, self.end_sessions),
+            "warehouse disk full": one_by_one(lock, self.fill),
         }
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
@@ -104,45 +106,50 @@ class PostgresWarehouse:
 
     def kill(self, rng: random.Random) -> str:
         """SIGKILL for the postmaster."""
-        process = self._server.get_pid()
-        if process is None or not send(process, signal.SIGKILL):
-            return "was not there"
+        process = int((self._server.pgdata / "postmaster.pid").read_text().split()[0])
+        send(process, signal.SIGKILL)
         time.sleep(rng.uniform(0.2, 2))
         self._start()
         return "kill -9 of the postmaster"
 
     def end_sessions(self, rng: random.Random) -> str:
-        """Every session of a target is ended."""
-        with psycopg.connect(self.url) as connection:
-            ended = connection.execute(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-            ).fetchone()
-        return f"{ended[0] if ended else 0} sessions"
+        """Every session of a target is ended, once there is one."""
+        ended = self._sessions("pg_terminate_backend(pid)")
+        return f"{len(ended)} sessions"
 
     def fill(self, rng: random.Random) -> str:
         """The sessions' processes cannot write beyond some size for a while."""
-        with psycopg.connect(self.url) as connection:
-            rows = connection.execute(
-                "SELECT pid FROM pg_stat_activity "
-                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-            ).fetchall()
-        limited = [process for (process,) in rows if limit_files(process, 100_000)]
+        limited = [process for process in self._sessions("pid") if limit_files(process, 100_000)]
         time.sleep(rng.uniform(0.5, 2))
         for process in limited:
             unlimit_files(process)
         return f"{len(limited)} sessions"
+
+    def _sessions(self, what: str) -> list[int]:
+        """Something of every session that is not ours; waits a while for one."""
+        deadline = time.monotonic() + 5
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            while True:
+                rows = connection.execute(
+                    f"SELECT {what} FROM pg_stat_activity "
+                    "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+                ).fetchall()
+                if rows or time.monotonic() > deadline:
+                    return [value for (value,) in rows]
+                time.sleep(0.02)
 
     def stop(self) -> None:
         """Stop the server and remove its files."""
         self._server.cleanup()
 
     def _start(self) -> None:
+        # One that was killed counts as running until the system has buried it.
         deadline = time.monotonic() + 60
         while True:
             try:
                 self._server.ensure_postgres_running()
-            except (subprocess.SubprocessError, AssertionError):
+                self.query("SELECT 1")
+            except (subprocess.SubprocessError, AssertionError, psycopg.Error):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.5)
@@ -156,6 +163,16 @@ class PostgresWarehouse:
             bin_path=self._server.bin_path,
             user=self._server.system_user,
         )
+
+
+def one_by_one(lock: threading.Lock, fault: Fault) -> Fault:
+    """The fault, waiting for others of the same lock: each mends what it broke."""
+
+    def locked(rng: random.Random) -> str:
+        with lock:
+            return fault(rng)
+
+    return locked
 
 
 WAREHOUSES: dict[str, Callable[[Processes], DuckDBWarehouse | PostgresWarehouse]] = {
