@@ -32,6 +32,7 @@ from tap_sendgrid.event_log.sqlite_file import LogFile, as_log_error, translated
 
 READ_BATCH_BYTES = 8 << 20
 READ_BATCH_ROWS = 2000
+INSERTED_TOGETHER = 64
 TRIM_BATCH_ROWS = 1000
 VACUUM_PAGES = 2000
 KEPT_MINUTES = 24 * 60
@@ -72,10 +73,20 @@ class SQLiteEventLog(EventLog):
             for d in deliveries
         ]
         with self._file.transaction() as connection:
-            connection.executemany(
-                "INSERT INTO deliveries (received_at, checksum, headers, body) VALUES (?, ?, ?, ?)",
-                rows,
-            )
+            start = 0
+            while start < len(rows):
+                # Many rows in one statement: each statement gives the interpreter lock away, and
+                # gets it back late beside a busy event loop. Sizes are powers of two, so that
+                # few statements have to be prepared.
+                count = min(INSERTED_TOGETHER, 1 << ((len(rows) - start).bit_length() - 1))
+                part = rows[start : start + count]
+                marks = ", ".join(["(?, ?, ?, ?)"] * count)
+                connection.execute(
+                    "INSERT INTO deliveries (received_at, checksum, headers, body) VALUES "  # noqa: S608
+                    + marks,
+                    [value for row in part for value in row],
+                )
+                start += count
             # No other writer can come between, so the rows got the last offsets.
             (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
         return list(range(last - len(rows) + 1, last + 1))

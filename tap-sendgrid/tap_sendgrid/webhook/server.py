@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ KEEP_ALIVE_SECONDS = 75
 """SendGrid posts about every 30 s from each of its servers; proxies keep connections for 60 s."""
 
 BACKLOG = 4096
+SWITCH_SECONDS = 0.0005
 MAX_CONNECTIONS = 4000
 
 
@@ -49,6 +51,9 @@ class ReceiverFactory:
         """The application, with its own connection to the log."""
         settings = self.settings
         _end_with_parent()
+        # The writer's thread comes back from the disk into a busy event loop: it should not wait
+        # the default 5 ms each time for the interpreter.
+        sys.setswitchinterval(SWITCH_SECONDS)
         configure_logging(as_json=settings.json_logs)
         log = open_event_log(settings.event_log_url)
         fetch = None
