@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 
-from sendgrid_simulator.http import ApiError, Area, Call, json_response, not_found
+from sendgrid_simulator.http import ApiError, Area, Call, ids_in, json_response, not_found
 from sendgrid_simulator.legacy import recipient_id
 from sendgrid_simulator.population import TEXT_FIELDS
 from sendgrid_simulator.times import iso
@@ -87,19 +87,29 @@ def _remove(account: Account, indexes: list[int]) -> Counts:
 # -- current generation -----------------------------------------------------------------------
 
 
+def _writable(row: Any) -> bool:
+    """Whether a contact can be written: an address, and members of the right kinds."""
+    return (
+        isinstance(row, dict)
+        and _EMAIL.fullmatch(str(row.get("email", ""))) is not None
+        and isinstance(row.get("custom_fields", {}), dict)
+        and isinstance(row.get("alternate_emails", []), list)
+    )
+
+
 def _upsert(account: Account, rows: list[Any], list_ids: list[str]) -> Counts:
     counts = {"created_count": 0, "updated_count": 0, "errored_count": 0}
     names = {definition.id: definition.name for definition in account.contacts.fields}
     for row in rows:
-        email = str(row.get("email", "")).lower() if isinstance(row, dict) else ""
-        if not _EMAIL.fullmatch(email):
+        if not _writable(row):
             counts["errored_count"] += 1
             continue
+        email = str(row["email"]).lower()
         members = {name: str(row[name]) for name in TEXT_FIELDS if name in row}
         if "alternate_emails" in row:
             members["alternate_emails"] = row["alternate_emails"]
         # On writing, custom fields go by id, not by name as on reading.
-        custom = row.get("custom_fields") or {}
+        custom = row.get("custom_fields", {})
         values = {names[key]: value for key, value in custom.items() if key in names}
         created = _upsert_one(account, email, members | {"custom_fields": values}, list_ids)
         counts["created_count" if created else "updated_count"] += 1
@@ -113,7 +123,7 @@ def upsert(call: Call) -> Response:
     rows = body.get("contacts")
     if not isinstance(rows, list) or not 1 <= len(rows) <= MAX_CONTACTS:
         raise ApiError(400, "1 to 30000 contacts are required", {"field": "contacts"})
-    list_ids = list(body.get("list_ids") or ())
+    list_ids = [str(key) for key in ids_in(body, "list_ids")]
     if set(list_ids) - {item.id for item in call.account.lists}:
         raise ApiError(400, "list id does not exist", {"field": "list_ids"})
     apply = partial(_upsert, call.account, rows, list_ids)

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import Response, StreamingResponse
 
 from sendgrid_simulator.exportfile import Snapshot, csv_rows, json_rows, mean_row_bytes
-from sendgrid_simulator.http import ApiError, Area, Call, forbidden, json_response, not_found, paged
+from sendgrid_simulator.http import (
+    ApiError,
+    Area,
+    Call,
+    forbidden,
+    ids_in,
+    json_response,
+    not_found,
+    paged,
+)
 from sendgrid_simulator.times import DAY, iso, iso_fraction
 
 if TYPE_CHECKING:
@@ -86,8 +95,8 @@ def start(call: Call) -> Response:
     if not isinstance(size, int) or size < 1:
         raise ApiError(400, "max_file_size must be a positive integer", {"field": "max_file_size"})
     account = _upgraded(call)
-    lists = _chosen(account, account.lists, body.get("list_ids"))
-    segments = _chosen(account, account.segments, body.get("segment_ids"))
+    lists = _chosen(account, account.lists, ids_in(body, "list_ids"))
+    segments = _chosen(account, account.segments, ids_in(body, "segment_ids"))
     options = account.options
     failure = ""
     if options.export_failures > 0:
@@ -120,13 +129,13 @@ def _shown(account: Account, item: ContactList | Segment) -> str | int:
 
 
 def _chosen(
-    account: Account, items: Sequence[ContactList | Segment], wanted: list[Any] | None
+    account: Account, items: Sequence[ContactList | Segment], wanted: list[str | int]
 ) -> list[str]:
     """The ids of the wanted lists or segments."""
     known = {_shown(account, item): item.id for item in items}
-    if unknown := [key for key in wanted or () if key not in known]:
+    if unknown := [key for key in wanted if key not in known]:
         raise ApiError(404, f"id does not exist: {unknown[0]}", {"field": "list_ids"})
-    return [known[key] for key in wanted or ()]
+    return [known[key] for key in wanted]
 
 
 def _self(call: Call, job: ExportJob) -> str:

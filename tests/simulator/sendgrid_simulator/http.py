@@ -130,6 +130,16 @@ class Call:
         return data
 
 
+def ids_in(body: dict[str, Any], name: str) -> list[str | int]:
+    """An optional array of ids in a body; 400 for anything else."""
+    ids = body.get(name)
+    if ids is None:
+        return []
+    if not isinstance(ids, list) or not all(isinstance(key, str | int) for key in ids):
+        raise ApiError(400, f"{name} must be an array of ids", {"field": name})
+    return ids
+
+
 Handler = Callable[[Call], Response | Awaitable[Response]]
 
 

@@ -18,6 +18,7 @@ def test_an_upsert_is_seen_only_after_its_job(start, client):
         {"email": "New@Example.com", "first_name": "Nia", "custom_fields": {"e1_T": "gold"}},
         {"email": known.email, "city": "Oslo"},
         {"email": "nonsense"},
+        {"email": "odd@example.com", "custom_fields": [1]},
     ]
     answer = http.put(CONTACTS, json={"contacts": rows, "list_ids": [item.id]})
     assert answer.status_code == 202
@@ -28,10 +29,10 @@ def test_an_upsert_is_seen_only_after_its_job(start, client):
     done = http.get(job).json()
     assert done["status"] == "completed"
     assert done["results"] == {
-        "requested_count": 3,
+        "requested_count": 4,
         "created_count": 1,
         "updated_count": 1,
-        "errored_count": 1,
+        "errored_count": 2,
     }
     found = http.post(f"{CONTACTS}/search/emails", json={"emails": ["new@example.com"]}).json()
     contact = found["result"]["new@example.com"]["contact"]
