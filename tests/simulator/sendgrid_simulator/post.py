@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from urllib.parse import unquote
 
 import urllib3
 
@@ -12,6 +14,13 @@ from sendgrid_simulator.oauth import TokenSource, asks_for_a_new_token
 def new_pool(connections: int) -> urllib3.PoolManager:
     """A pool that keeps so many connections to the receiver."""
     return urllib3.PoolManager(maxsize=connections, block=True, retries=False)
+
+
+@lru_cache(maxsize=64)
+def basic_auth(url: str) -> dict[str, str]:
+    """The Authorization header of a URL with a user and a password in it, as SendGrid sends it."""
+    auth = urllib3.util.parse_url(url).auth
+    return dict(urllib3.make_headers(basic_auth=unquote(auth))) if auth else {}
 
 
 def post(
@@ -33,6 +42,7 @@ def post(
         timeout: Seconds to wait for the answer.
         tokens: Where bearer tokens come from, if the webhook has OAuth.
     """
+    headers = {**headers, **basic_auth(url)}
     sent = {**headers, **(tokens.header() if tokens else {})}
     try:
         status, answer = _once(pool, url, body, sent, timeout)

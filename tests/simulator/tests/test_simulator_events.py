@@ -231,6 +231,13 @@ def test_no_answer_is_a_refusal_and_redirects_are_not_followed(receiver):
     assert (redirected.failed, redirected.statuses) == (1, {"302": 1})
 
 
+def test_a_user_and_a_password_in_the_url_are_sent(receiver):
+    url = receiver.url.replace("http://", "http://me:s%40cret@")
+    assert WebhookSender(url).send_events([{"a": 1}]).acknowledged == 1
+    encoded = base64.b64encode(b"me:s@cret").decode()
+    assert receiver.got[0][1]["authorization"] == f"Basic {encoded}"
+
+
 def test_engagement_ids_may_be_drawn_anew_for_a_retry(receiver):
     receiver.statuses = [500]
     both = [
