@@ -56,7 +56,8 @@ def open_log(tap: Tap, streams: Sequence[EventStream], *, create: bool = False) 
     url = tap.config.get("event_log_url") or DEFAULT_EVENT_LOG_URL
     furthest = max((stream.bookmark for stream in streams), default=0)
     try:
-        log = open_event_log(url, create=create)
+        # A log that was read before is somewhere: an empty one in its place would hide it.
+        log = open_event_log(url, create=create and not furthest)
     except EventLogError as error:
         if error.kind != "missing" or furthest:
             raise
