@@ -167,6 +167,7 @@ def test_links_expire_and_a_new_get_renews_them(start, client):
     expired = requests.get(job["urls"][0], timeout=5)
     assert expired.status_code == 403
     assert "<Message>Request has expired</Message>" in expired.text
+    sim.options.link_seconds = 60
     renewed = http.get(f"{EXPORTS}/{job['id']}").json()
     assert requests.get(renewed["urls"][0], timeout=5).status_code == 200
 

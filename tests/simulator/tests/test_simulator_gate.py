@@ -95,7 +95,7 @@ def test_every_answer_carries_the_three_rate_limit_headers(start, client):
 
 
 def test_over_the_limit_is_429_until_the_reset(start, client):
-    http = client(start(rate_limits={"/v3/marketing/lists": (2, 1.2)}))
+    http = client(start(rate_limits={"/v3/marketing/lists": (2, 2.0)}))
     statuses = [http.get("/v3/marketing/lists").status_code for _ in range(3)]
     assert statuses == [200, 200, 429]
     refused = http.get("/v3/marketing/lists")
