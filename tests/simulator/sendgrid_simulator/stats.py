@@ -209,8 +209,9 @@ _PROVIDER = ["blocks", "bounces", "deferred", "delivered", "processed", "request
 
 @area.on("GET", "/v3/geo/stats", "geo.stats.read", "stats.read")
 def geo(call: Call) -> Response:
-    """By state or province."""
-    return _kinds(call, _CLICKS + _OPENS, "province", ["TX", "CA"])
+    """By state or province; in the EU there are none."""
+    names = [] if call.account.options.region == "eu" else ["TX", "CA"]
+    return _kinds(call, _CLICKS + _OPENS, "province", names)
 
 
 @area.on("GET", "/v3/devices/stats", "devices.stats.read", "stats.read")

@@ -276,3 +276,5 @@ def test_the_eu_region_has_no_marketing_hosts(start, client):
     for path in ("/v3/scopes", "/v3/suppression/bounces", "/v3/templates", "/v3/asm/groups"):
         assert http.get(path).status_code == 200
     assert len(logs(http)) == 5
+    places = http.get("/v3/geo/stats?start_date=2026-01-01&end_date=2026-01-01").json()
+    assert places == [{"date": "2026-01-01", "stats": []}]
