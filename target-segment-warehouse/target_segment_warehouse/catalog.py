@@ -54,7 +54,7 @@ class Table:
         collection: Whether its rows are objects or events.
         columns: Logical types; None for a column of a type that is none of ours.
         namer: Names its columns.
-        is_new: Whether this flush made it.
+        is_new: Whether it is made in this flush, once its columns are known.
         columns_of: The columns that the table has for a property: its own, and siblings.
     """
 
@@ -73,6 +73,22 @@ class Table:
         self.namer = namer
         self.is_new = is_new
         self.columns_of: dict[Path, list[str]] = defaultdict(list)
+        self._is_made = not is_new
+
+    def add_columns(self, warehouse: Warehouse, columns: Mapping[str, Type]) -> dict[str, Type]:
+        """Give the table those of the columns that it has not; returns them."""
+        missing = {name: type_ for name, type_ in columns.items() if name not in self.columns}
+        if missing and self._is_made:
+            warehouse.add_columns(self.name, missing)
+        self.columns |= missing
+        return missing
+
+    def make(self, warehouse: Warehouse) -> None:
+        """Make the table if it is not there: with all its columns, which is cheaper than adding."""
+        if not self._is_made:
+            columns = {name: type_ or Type.TEXT for name, type_ in self.columns.items()}
+            warehouse.create_table(self.name, columns)
+            self._is_made = True
 
 
 class Catalog:
@@ -106,7 +122,7 @@ class Catalog:
         self._others: dict[str, dict[str, Type | None]] = {}
 
     def table(self, stream: Stream) -> Table:
-        """The stream's table, made if it is not there."""
+        """The stream's table; one that is not there has still to be made."""
         name = self._namer.table(stream.name)
         table = self._tables.get(name)
         if table is None:
@@ -179,7 +195,6 @@ class Catalog:
     def _open(self, name: str, stream: Stream) -> Table:
         is_new = name not in self._physical
         if is_new:
-            self._warehouse.create_table(name, META)
             self._physical[name] = {}
         columns = dict(META) if is_new else self._adopted(name)
         known = self._collections.get(name)

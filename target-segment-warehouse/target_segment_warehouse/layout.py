@@ -106,10 +106,8 @@ class Planner:
             if naming.name != naming.wanted and naming.owner.path in self._cells:
                 layout.notices.append(f"{'.'.join(naming.owner.path)} is in column {naming.name}")
         layout.columns += new
-        layout.added |= {column.name: column.type for column in new}
-        if layout.added:
-            self._warehouse.add_columns(table.name, layout.added)
-            table.columns |= layout.added
+        types = {column.name: column.type for column in new}
+        layout.added |= table.add_columns(self._warehouse, types)
         return layout
 
     def _new(self, path: Path) -> Column | None:

@@ -51,7 +51,7 @@ def make_room(
         return having + wanting, []
     room = max(room - (OVERFLOW not in table.columns), 0)
     order = {path: place for place, path in enumerate(declared)}
-    wanting.sort(key=lambda path: (order.get(path, len(order)), len(path), names[path]))
+    wanting.sort(key=lambda path: (path not in order, len(path), order.get(path, 0), names[path]))
     return having + wanting[:room], wanting[room:]
 
 

@@ -123,6 +123,7 @@ class RowLoader:
         self._discard(staged, table, layout)
         assignments = _one_row_per_id(self._workbench, stream, layout)
         assignments = self._narrow(table, layout, assignments)
+        table.make(self._warehouse)
         inserted, updated = self._merge(table, assignments)
         deleted = self._delete(table, computed) if updated + inserted else 0
         return Entry(
@@ -179,7 +180,8 @@ class RowLoader:
         planner = Planner(self._warehouse, table, found, properties, stream.columns, names)
         layout = planner.plan()
         always = Cell("NULL", None, "true", always=True, nulls=True)
-        self._add(table, layout, {name: type_ for name, (type_, _) in computed.items()})
+        types = {name: type_ for name, (type_, _) in computed.items()}
+        layout.added |= table.add_columns(self._warehouse, types)
         layout.columns += [Column(name, t, sql, always) for name, (t, sql) in computed.items()]
         return layout
 
@@ -188,7 +190,7 @@ class RowLoader:
     ) -> None:
         """Put the properties for which there is no room into one column."""
         gather(self._workbench, staged.relation, staged.profile, names)
-        self._add(table, layout, {OVERFLOW: Type.TEXT})
+        layout.added |= table.add_columns(self._warehouse, {OVERFLOW: Type.TEXT})
         cell = Cell("NULL", None, "true", always=False, nulls=False)
         members = f"(SELECT members FROM {OVERFLOWING} AS o WHERE o.line = {CELLS}.line)"  # noqa: S608
         layout.columns.append(Column(OVERFLOW, Type.TEXT, members, cell))
@@ -202,17 +204,10 @@ class RowLoader:
         columns = {**META, **{column.name: column.type for column in layout.columns}}
         if most is None or not narrow(self._workbench, _ROWS, columns, most):
             return assignments
-        self._add(table, layout, {OVERFLOW: Type.TEXT})
+        layout.added |= table.add_columns(self._warehouse, {OVERFLOW: Type.TEXT})
         layout.notices.append(f"rows too wide for the warehouse have some values in {OVERFLOW}")
         others = [assignment for assignment in assignments if assignment.column != OVERFLOW]
         return [*others, Assignment(OVERFLOW, merge_json=True)]
-
-    def _add(self, table: Table, layout: Layout, columns: Mapping[str, Type]) -> None:
-        missing = {name: type_ for name, type_ in columns.items() if name not in table.columns}
-        if missing:
-            self._warehouse.add_columns(table.name, missing)
-            table.columns |= missing
-            layout.added |= missing
 
     def _discard(self, staged: Staged, table: Table, layout: Layout) -> None:
         """Note the values of which only a replacement is loaded."""
@@ -242,7 +237,7 @@ class RowLoader:
         columns = ", ".join(map(quote, names))
         rows = self._count(_ROWS)
         existing = 0
-        if rows and not self._warehouse.is_empty(table.name):
+        if rows and not (table.is_new and self._warehouse.is_empty(table.name)):
             self._warehouse.find_existing(table.name, _ROWS)
             existing = self._count("__existing")
         if existing < rows:

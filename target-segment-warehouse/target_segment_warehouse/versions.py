@@ -32,9 +32,9 @@ def activate(
     Returns:
         What was done; None if no row of the version has come yet, so that it is too early.
     """
+    table.make(warehouse)
     if VERSION not in table.columns:
-        warehouse.add_columns(table.name, {VERSION: Type.INTEGER})
-        table.columns[VERSION] = Type.INTEGER
+        table.add_columns(warehouse, {VERSION: Type.INTEGER})
         began = catalog.version_began(table.name, version)
         if began is not None:
             warehouse.execute(
@@ -60,12 +60,9 @@ def written_before(warehouse: Warehouse, time: str) -> str:
 def remove(warehouse: Warehouse, table: Table, which: str, now: str, *, hard: bool) -> Entry:
     """Delete rows, or mark them as deleted."""
     name = warehouse.name(table.name)
-    added: tuple[str, ...] = ()
+    added: dict[str, Type] = {}
     if not hard:
-        if DELETED_AT not in table.columns:
-            warehouse.add_columns(table.name, {DELETED_AT: Type.TIMESTAMP})
-            table.columns[DELETED_AT] = Type.TIMESTAMP
-            added = (DELETED_AT,)
+        added = table.add_columns(warehouse, {DELETED_AT: Type.TIMESTAMP})
         which += f" AND {DELETED_AT} IS NULL"
     count = int(str(warehouse.query(f"SELECT count(*) FROM {name} WHERE {which}")[0][0]))  # noqa: S608
     if count and hard:
@@ -73,7 +70,7 @@ def remove(warehouse: Warehouse, table: Table, which: str, now: str, *, hard: bo
     elif count:
         time = _time(warehouse, now)
         warehouse.execute(f"UPDATE {name} SET {DELETED_AT} = {time} WHERE {which}")  # noqa: S608
-    return Entry(table.collection, deleted=count, new_columns=added)
+    return Entry(table.collection, deleted=count, new_columns=tuple(added))
 
 
 def _time(warehouse: Warehouse, text: str) -> str:
