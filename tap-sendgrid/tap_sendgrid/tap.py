@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 from functools import cached_property
@@ -202,4 +203,9 @@ class TapSendGrid(Tap):
             super().invoke(**kwargs)
         except (SendGridError, EventLogError) as problem:
             cls.logger.error("%s", problem)  # noqa: TRY400 - the message says what to do
+            sys.exit(1)
+        except BrokenPipeError:
+            cls.logger.error("The target closed the pipe before the end: see what it says.")  # noqa: TRY400
+            # Python flushes stdout once more as it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)

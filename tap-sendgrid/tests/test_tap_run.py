@@ -118,6 +118,14 @@ def test_a_collection_that_fails_holds_up_no_other(serve: Serve) -> None:
     assert all(output.records(stream) for stream in FOUR if stream != "lists")
 
 
+@pytest.mark.parametrize("generation", ["marketing", "legacy"])
+def test_a_generation_that_is_set_is_not_probed(serve: Serve, generation: str) -> None:
+    output = serve(generation=generation)("lists", api_generation=generation)
+    path = "marketing" if generation == "marketing" else "contactdb"
+    assert output.called == [f"GET /v3/{path}/lists"]
+    assert len(output.records("lists")) == 3
+
+
 def test_the_probe_is_made_once_for_all_streams(serve: Serve) -> None:
     output = serve(contacts=5)(*FOUR)
     assert output.called.count("GET /v3/marketing/field_definitions") == 1
@@ -367,6 +375,26 @@ def test_a_run_that_is_stopped_is_finished_by_the_next(
     got = {m["record"]["id"] for m in messages if m["type"] == "RECORD"}
     assert len(got) < 60_000
     assert len(ids | got) == 60_000
+
+
+def test_a_target_that_goes_away_is_told_without_a_traceback(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        [TAP, "--config=ENV", "--catalog", only("recipients", tmp_path)],
+        env=environment(simulator, tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    told = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait(30) == 1
+    assert "The target closed the pipe" in told
+    assert "Traceback" not in told
 
 
 def test_memory_stays_flat(simulator: Simulator, tmp_path: Path) -> None:

@@ -87,11 +87,7 @@ class SubusersStream(ObjectStream):
     columns = SUBUSERS
     scopes = ("subusers.read",)
     selected_by_default = False
-
-    @property
-    def partitions(self) -> list[dict[str, Any]] | None:
-        """None: the parent itself is asked."""
-        return None
+    per_subuser = False
 
     def read(self, account: Account, context: Context | None) -> Iterator[Record]:
         """``GET /v3/subusers``, by offset."""

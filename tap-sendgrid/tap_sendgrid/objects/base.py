@@ -48,6 +48,8 @@ class ObjectStream(Stream):
     scopes: ClassVar[tuple[str, ...]]
     #: Whether native ids may be the same in two subusers; then ``id`` begins with the subuser.
     ids_clash: ClassVar[bool] = False
+    #: Whether each subuser has its own; if not, the parent account is read.
+    per_subuser: ClassVar[bool] = True
     #: Whether SendGrid serves the collection from its EU host.
     eu: ClassVar[bool] = True
 
@@ -62,7 +64,8 @@ class ObjectStream(Stream):
 
     def build_schema(self, tap: TapSendGrid) -> dict[str, Any]:
         """The JSON schema of the records."""
-        return object_schema(self.columns, subuser=bool(tap.api_settings.subusers))
+        subuser = self.per_subuser and bool(tap.api_settings.subusers)
+        return object_schema(self.columns, subuser=subuser)
 
     def read(self, account: Account, context: Context | None) -> Iterable[Record]:
         """The objects of one (sub)user, in full; unset properties may be left out.
@@ -78,7 +81,8 @@ class ObjectStream(Stream):
     @property
     def partitions(self) -> list[dict[str, Any]] | None:
         """One partition per subuser; None: the account itself."""
-        return [{"subuser": name} for name in self._tap.api_settings.subusers] or None
+        names = self._tap.api_settings.subusers if self.per_subuser else ()
+        return [{"subuser": name} for name in names] or None
 
     def get_records(self, context: Context | None) -> Iterator[Record]:
         """Complete, changed records of one (sub)user."""

@@ -172,6 +172,8 @@ def test_subusers_are_asked_for_as_the_parent(serve: Serve) -> None:
     run = serve(subusers=("anna", "ben"))
     output = run("subusers", on_behalf_of=["anna", "ben"])
     assert [r["username"] for r in output.records("subusers")] == ["anna", "ben"]
+    for record in output.records("subusers"):
+        assert set(record) == set(output.schema("subusers")["properties"])
     (request,) = [r for r in output.requests if r.path == "/v3/subusers"]
     assert "on-behalf-of" not in request.headers
 
