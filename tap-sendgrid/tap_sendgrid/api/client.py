@@ -96,7 +96,7 @@ class Client:
         self._timeout = timeout
         self.sleep = sleep or default_sleep
         self._clock_offset = timedelta(0)
-        self._limits = RateLimits(self.sleep)
+        self._limits = RateLimits(self._sleep_for_limit)
 
     def __repr__(self) -> str:
         return f"Client({self.api_url!r}, on_behalf_of={self.on_behalf_of!r})"
@@ -142,8 +142,7 @@ class Client:
         label = f"{method} {without_addresses(path)}"
         failures, throttled = 0, 0
         while True:
-            if waited := self._limits.acquire(endpoint):
-                logger.info("Waited %.0f s for the rate limit of %s", waited, label)
+            self._limits.acquire(endpoint)
             try:
                 response = self._send(method, path, params, body)
             except BaseException as problem:
@@ -159,8 +158,7 @@ class Client:
                 throttled += 1
                 if throttled >= _TRIES_429:
                     raise ServiceUnavailable(f"SendGrid keeps answering 429 to {label}.")
-                waited = self._limits.wait_after_429(response.headers, throttled)
-                logger.info("Waited %.0f s for the rate limit of %s (429)", waited, label)
+                self._limits.wait_after_429(response.headers, throttled)
             elif response.status_code >= requests.codes.internal_server_error:
                 failures += 1
                 self._pause(failures, label, f"status {response.status_code}")
@@ -219,6 +217,10 @@ class Client:
             response.headers.get("X-RateLimit-Limit", "?"),
         )
         return response
+
+    def _sleep_for_limit(self, seconds: float) -> None:
+        logger.info("SendGrid's rate limit is reached: waiting %.0f s", seconds)
+        self.sleep(seconds)
 
     def _read_clock(self, date: str | None) -> None:
         if date:
