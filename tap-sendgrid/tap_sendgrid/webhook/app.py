@@ -203,6 +203,9 @@ class Receiver:
 
     async def _find_problem(self) -> str | None:
         """Why the log cannot be written now; tried at most once a second."""
+        # On a full disk there may still be room for the few bytes of a try.
+        if self._writer is not None and (failure := self._writer.recent_failure()):
+            return str(failure)
         tried_at, problem = self._ready
         now = time.monotonic()
         if now - tried_at >= READY_SECONDS:

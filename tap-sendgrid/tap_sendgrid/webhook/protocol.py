@@ -9,6 +9,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 10.0
+PIECE_BYTES = 1 << 20
+"""Most of a body that waits for the application; SendGrid's own are shorter."""
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -53,6 +55,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Wake the application when the body is whole, not for each piece of it."""
+        if self.cycle.response_complete:
+            return
+        self.cycle.body += body
+        if len(self.cycle.body) > PIECE_BYTES:
+            self.flow.pause_reading()
+            self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """The request is whole; what comes next is a head again."""

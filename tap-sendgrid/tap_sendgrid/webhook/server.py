@@ -58,7 +58,12 @@ class ReceiverFactory:
         log = open_event_log(settings.event_log_url)
         fetch = None
         if settings.api_key:
-            client = Client(settings.api_key, settings.api_url, user_agent="sendgrid-webhook")
+            client = Client(
+                settings.api_key,
+                settings.api_url,
+                on_behalf_of=settings.on_behalf_of,
+                user_agent="sendgrid-webhook",
+            )
             fetch = lambda: fetch_keys(client, log)  # noqa: E731
         return Receiver(settings, log, KeyRing(log, settings.public_keys, fetch))
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from dataclasses import dataclass
 
 from tap_sendgrid.event_log import Delivery, EventLog, EventLogError
@@ -15,6 +16,7 @@ logger = logging.getLogger("sendgrid-webhook.writer")
 BATCH_BYTES = 16 << 20
 BATCH_DELIVERIES = 1000
 WAITING_BYTES = 256 << 20
+FAILURE_SECONDS = 10.0
 
 
 @dataclass(slots=True)
@@ -36,6 +38,7 @@ class LogWriter:
         self._log = log
         self._limit = waiting_bytes
         self._waiting_bytes = 0
+        self._failure: tuple[float, EventLogError] | None = None
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -61,6 +64,12 @@ class LogWriter:
             return await done
         finally:
             self._waiting_bytes -= size
+
+    def recent_failure(self) -> EventLogError | None:
+        """Why the last append failed, for some seconds after it did."""
+        if self._failure is None or time.monotonic() - self._failure[0] > FAILURE_SECONDS:
+            return None
+        return self._failure[1]
 
     def close(self) -> None:
         """Write what waits, then end the thread."""
@@ -96,6 +105,7 @@ class LogWriter:
         except Exception as error:
             logger.critical("Appending failed in a way that nobody foresaw", exc_info=error)
             failure = EventLogError("unavailable", f"the event log failed: {error}")
+        self._failure = (time.monotonic(), failure) if failure else None
         for item, offset in zip(batch, offsets, strict=False):
             if item.problem:
                 try:

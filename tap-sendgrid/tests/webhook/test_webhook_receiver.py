@@ -281,10 +281,14 @@ def test_a_full_log_answers_503_and_comes_back_by_itself(
         taken += 1
     assert (answer.status_code, answer.text) == (503, "not stored, send it again\n")
     assert answer.headers["retry-after"] == "10"
+    ready = requests.get(receiver.base + "/readyz", timeout=10)
+    assert ready.status_code == 503
+    assert "no space is left" in ready.text
     assert len(receiver.bodies) == taken > 5
     receiver.log.commit("tap", taken)
     receiver.log.trim(datetime.now(UTC) + timedelta(days=1))
     assert receiver.send({"event": "open", "text": "x" * 20_000}).status_code == 204
+    assert requests.get(receiver.base + "/readyz", timeout=10).status_code == 200
     assert metric(receiver, 'sendgrid_webhook_refused_total{reason="log_full"}') == 1
 
 
