@@ -177,7 +177,8 @@ class Receiver:
             _allow(scope, "GET", "HEAD")
             problem = await self._find_problem()
             if problem is not None:
-                raise Refused(503, "not_ready", f"not ready: {problem}\n")
+                # Anybody may ask, so the details are in our own log only.
+                raise Refused(503, "not_ready", f"not ready: the event log is {problem}\n")
             await answer(send, 200, b"ready\n")
         elif path in {"/", "/metrics"} and self._may_look(scope):
             _allow(scope, "GET", "HEAD")
@@ -202,10 +203,10 @@ class Receiver:
         return hmac.compare_digest(given, self.settings.status_token.encode())
 
     async def _find_problem(self) -> str | None:
-        """Why the log cannot be written now; tried at most once a second."""
+        """What is wrong with writing to the log, in a word; tried at most once a second."""
         # On a full disk there may still be room for the few bytes of a try.
         if self._writer is not None and (failure := self._writer.recent_failure()):
-            return str(failure)
+            return failure.kind
         tried_at, problem = self._ready
         now = time.monotonic()
         if now - tried_at >= READY_SECONDS:
@@ -215,7 +216,8 @@ class Receiver:
                 await asyncio.to_thread(self.log.put, "webhook.ready_at", stamp)
                 problem = None
             except EventLogError as error:
-                problem = str(error)
+                problem = error.kind
+                logger.warning("Not ready: %s", error)
             self._ready = (now, problem)
         return problem
 

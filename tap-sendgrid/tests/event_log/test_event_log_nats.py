@@ -339,7 +339,7 @@ class Load:
             self.acknowledged += names
             number += 4
 
-    def wait_for_more(self, count: int = 60) -> None:
+    def wait_for_more(self, count: int = 40) -> None:
         wanted = len(self.acknowledged) + count
         deadline = time.monotonic() + 60
         while len(self.acknowledged) < wanted:
