@@ -95,7 +95,8 @@ CONFIG_JSONSCHEMA: dict[str, Any] = th.PropertiesList(
         default=False,
         title="Detect deletes",
         description="Emit object streams whole, with a version, and activate the version after a "
-        "complete read, so that targets can mark or delete what vanished from SendGrid.",
+        "complete read, so that targets can mark or delete what vanished from SendGrid. start_date "
+        "does not limit such reads.",
     ),
     th.Property(
         "export_timeout_seconds",

@@ -40,6 +40,7 @@ RETRIED = (
     requests.exceptions.ContentDecodingError,
 )
 TRIES = 6
+_ARRAYS = ("result", "results", "lists", "segments", "recipients")
 _TRIES_429 = 20
 _LONGEST_PAUSE_SECONDS = 60.0
 
@@ -83,6 +84,9 @@ class Client:
         self.api_url = api_url
         self.on_behalf_of = on_behalf_of
         self.tries = TRIES
+        #: Answers with null in place of their array of rows, which happens: counted as no rows,
+        #: and no proof that there are none.
+        self.null_arrays = 0
         # Headers take no others; a key pasted with an ellipsis or a space in it is a usual slip.
         self._key_is_plain = api_key.isascii() and api_key.isprintable() and " " not in api_key
         self._headers = {
@@ -253,12 +257,11 @@ class Client:
             raise NotFound(status, label, answer)
         raise RequestRejected(status, label, answer)
 
-    @staticmethod
-    def _decode(response: requests.Response) -> Any:
+    def _decode(self, response: requests.Response) -> Any:
         if not response.content:
             return None
         try:
-            return msgspec.json.decode(response.content)
+            data = msgspec.json.decode(response.content)
         except msgspec.DecodeError:
             request = f"{response.request.method} {urlsplit(str(response.url)).path}"
             raise RequestRejected(
@@ -266,6 +269,11 @@ class Client:
                 without_addresses(request),
                 f"a body that is no JSON ({len(response.content)} bytes); is api_url right?",
             ) from None
+        if data is None or (
+            isinstance(data, dict) and any(data.get(key, ()) is None for key in _ARRAYS)
+        ):
+            self.null_arrays += 1
+        return data
 
 
 def new_session() -> requests.Session:

@@ -48,6 +48,8 @@ class ObjectStream(Stream):
     scopes: ClassVar[tuple[str, ...]]
     #: Whether native ids may be the same in two subusers; then ``id`` begins with the subuser.
     ids_clash: ClassVar[bool] = False
+    #: Whether objects can vanish, and a read gives all that there are.
+    vanishes: ClassVar[bool] = True
     #: Whether each subuser has its own; if not, the parent account is read.
     per_subuser: ClassVar[bool] = True
     #: Whether SendGrid serves the collection from its EU host.
@@ -107,8 +109,12 @@ class ObjectStream(Stream):
             report.empty[where] = "SendGrid serves this collection only from its global host"
             self._complete = False
             return
+        nulls = account.client.null_arrays
         try:
             yield from reader(account, context)
+            if self.marks_deletes and account.client.null_arrays > nulls:
+                self.logger.warning("SendGrid sent null for rows: nothing is marked as deleted")
+                self._complete = False
         except RunStopper:
             raise
         except NothingToRead as reason:
@@ -159,7 +165,7 @@ class ObjectStream(Stream):
                 times[:] = [max(*times, updated, key=instant) if times else updated]
                 # What is remembered tells changes better than a time; start_date holds always.
                 since = start if memory.is_empty else oldest
-                if since and instant(updated) < since:
+                if since and instant(updated) < since and not self.marks_deletes:
                     continue
             if not known or self.marks_deletes:
                 yield self.finish(record)
@@ -194,7 +200,7 @@ class ObjectStream(Stream):
     @property
     def marks_deletes(self) -> bool:
         """Whether vanished objects are to be marked, which takes a whole, versioned emission."""
-        return bool(self.config.get("detect_deletes"))
+        return self.vanishes and bool(self.config.get("detect_deletes"))
 
     @property
     def emit_activate_version_messages(self) -> bool:

@@ -85,6 +85,7 @@ class DailyStatsStream(ObjectStream):
     """Statistics by day, from some days before the bookmark to today."""
 
     replication_key = "date"
+    vanishes = False  # days stay, and only the last ones are read
     ids_clash = True
     selected_by_default = False
 

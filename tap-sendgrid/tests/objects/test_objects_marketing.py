@@ -241,6 +241,42 @@ def test_no_deletes_from_a_read_that_failed(serve: Serve) -> None:
     assert "3 selected collection(s)" in output.incomplete
 
 
+@pytest.mark.parametrize(
+    ("stream", "path", "generation"),
+    [
+        ("lists", "/v3/marketing/lists", "marketing"),
+        ("segments", "/v3/marketing/segments/2.0", "marketing"),
+        ("campaigns", "/v3/marketing/singlesends", "marketing"),
+        ("lists", "/v3/contactdb/lists", "legacy"),
+        ("suppression_bounces", "/v3/suppression/bounces", "marketing"),
+        ("templates", "/v3/templates", "marketing"),
+    ],
+)
+def test_no_deletes_from_null_in_place_of_rows(
+    serve: Serve, stream: str, path: str, generation: str
+) -> None:
+    run = serve(generation=generation)
+    catalog = run.catalog(stream)
+    assert run(catalog=catalog, detect_deletes=True).of("ACTIVATE_VERSION")
+    run.simulator.faults.append(Fault("null", path=path))
+    assert run(catalog=catalog, detect_deletes=True).of("ACTIVATE_VERSION") == []
+
+
+def test_deletes_take_a_whole_emission_whatever_the_bookmark_and_start_date(serve: Serve) -> None:
+    run = serve(campaigns=5, contacts=10, messages=5)
+    first = run("campaigns", "global_stats", detect_deletes=True)
+    state = first.state
+    del state["bookmarks"]["campaigns"]["content"]  # as with more campaigns than are remembered
+    second = run(
+        *("campaigns", "global_stats"),
+        detect_deletes=True,
+        state=state,
+        start_date=datetime.now(UTC).isoformat(),
+    )
+    assert len(second.records("campaigns")) == 5
+    assert {m["stream"] for m in second.of("ACTIVATE_VERSION")} == {"campaigns"}
+
+
 def test_no_deletes_unless_asked(serve: Serve) -> None:
     output = serve()(*FOUR)
     assert output.of("ACTIVATE_VERSION") == []
