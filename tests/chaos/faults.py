@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pipeline import BIN
+
 from chaos.flushes import DirectFlush
 from chaos.processes import Processes, send
 from chaos.warehouses import Fault
 
 # How often each process is hit, and how.
-KILLS = {"receiver": 5, "tap": 6, "target": 8, "meltano": 3}
+KILLS = {"receiver": 5, "tap": 6, "target": 8, "meltano": 2}
 SIGNALS = (
     (signal.SIGKILL, 6),
     (signal.SIGTERM, 2),
@@ -66,7 +68,10 @@ class Chaos:
         self.problems: list[BaseException] = []
         self._processes = processes
         self._direct = direct
-        self._outages = outages | {"state lost": self._lose_state}
+        self._outages = outages | {
+            "state lost": self._lose_state,
+            "log trimmed": self._trim,
+        }
         self._rng = random.Random(seed + 3)
         self._diary = diary
         self._pause = pause
@@ -141,3 +146,10 @@ class Chaos:
     def _lose_state(self, rng: random.Random) -> str:
         self._direct.lose_keeper()
         return "no state of this run is stored from now on"
+
+    def _trim(self, rng: random.Random) -> str:
+        """What every consumer has leaves the log, as retention does it at a receiver's start."""
+        age = f"{rng.randint(1, 30)}s"
+        command = [str(BIN / "sendgrid-webhook"), "trim", f"--older-than={age}"]
+        code = self._processes.start(command, "trim.log").wait()
+        return f"older than {age}" if code == 0 else "refused"

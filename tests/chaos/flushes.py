@@ -174,7 +174,7 @@ class MeltanoFlush:
             [str(BIN / "meltano"), "--cwd", str(self._project), *MELTANO],
             "meltano.log",
             TAP_SENDGRID_EVENT_LOG_CONSUMER=self.consumer,
-            TARGET_SEGMENT_WAREHOUSE_MAX_BATCH_ROWS="5000",
+            TARGET_SEGMENT_WAREHOUSE_MAX_BATCH_ROWS="8000",
         )
         return self.counts.ended(well=running.wait() == 0)
 
