@@ -40,6 +40,7 @@ RETRIED = (
     requests.exceptions.ContentDecodingError,
 )
 TRIES = 6
+_TRIES_NULL = 3
 _ARRAYS = ("result", "results", "lists", "segments", "recipients")
 _TRIES_429 = 20
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -84,8 +85,8 @@ class Client:
         self.api_url = api_url
         self.on_behalf_of = on_behalf_of
         self.tries = TRIES
-        #: Answers with null in place of their array of rows, which happens: counted as no rows,
-        #: and no proof that there are none.
+        #: Answers that had null in place of their rows however often they were asked for. They
+        #: count as no rows, and are no proof that there are none.
         self.null_arrays = 0
         # Headers take no others; a key pasted with an ellipsis or a space in it is a usual slip.
         self._key_is_plain = api_key.isascii() and api_key.isprintable() and " " not in api_key
@@ -129,11 +130,25 @@ class Client:
         Raises:
             SendGridError: One of its kinds, see `tap_sendgrid.api.errors`.
         """
-        return self._decode(self.request("GET", path, params=params))
+        return self._json("GET", path, params, None)
 
     def post(self, path: str, body: Any, params: Params | None = None) -> Any:
         """The JSON answer to ``POST path`` with a JSON body; raises as `get` does."""
-        return self._decode(self.request("POST", path, params=params, body=body))
+        return self._json("POST", path, params, body)
+
+    def _json(self, method: str, path: str, params: Params | None, body: Any) -> Any:
+        """The decoded answer; asked for again while it has null in place of its rows."""
+        for attempt in range(1, _TRIES_NULL + 1):
+            response = self.request(method, path, params=params, body=body)
+            if not response.content:  # 204
+                return None
+            data = self._decode(response)
+            if not _lacks_rows(data):
+                return data
+            if attempt < _TRIES_NULL:
+                self.sleep(1.0)
+        self.null_arrays += 1
+        return data
 
     def request(
         self, method: str, path: str, *, params: Params | None = None, body: Any = None
@@ -257,11 +272,10 @@ class Client:
             raise NotFound(status, label, answer)
         raise RequestRejected(status, label, answer)
 
-    def _decode(self, response: requests.Response) -> Any:
-        if not response.content:
-            return None
+    @staticmethod
+    def _decode(response: requests.Response) -> Any:
         try:
-            data = msgspec.json.decode(response.content)
+            return msgspec.json.decode(response.content)
         except msgspec.DecodeError:
             request = f"{response.request.method} {urlsplit(str(response.url)).path}"
             raise RequestRejected(
@@ -269,11 +283,13 @@ class Client:
                 without_addresses(request),
                 f"a body that is no JSON ({len(response.content)} bytes); is api_url right?",
             ) from None
-        if data is None or (
-            isinstance(data, dict) and any(data.get(key, ()) is None for key in _ARRAYS)
-        ):
-            self.null_arrays += 1
-        return data
+
+
+def _lacks_rows(data: Any) -> bool:
+    """Whether an answer has null in place of its array, as SendGrid's happen to."""
+    if isinstance(data, dict):
+        return any(data.get(key, ()) is None for key in _ARRAYS)
+    return data is None
 
 
 def new_session() -> requests.Session:

@@ -87,6 +87,8 @@ def offset_pages(
         rows = rows_of(answer, key)
         if first is None:
             first = rows
+        elif answer is None:
+            raise UnexpectedAnswer(f"SendGrid's answer to {path} is null from row {offset} on.")
         elif rows and rows == first:
             raise PagesIgnored(f"SendGrid does not page {path}: limit and offset change nothing.")
         yield from (row for row in rows if row not in tail)

@@ -111,7 +111,8 @@ def test_a_429_that_comes_unannounced(simulator: Simulator, quick: list[float]) 
     simulator.faults.append(Fault("status", path=LISTS, status=429, times=2))
     client = Client(simulator.api_key, simulator.url)
     assert client.get(LISTS)["result"]
-    assert len(quick) == 2
+    assert [request.status for request in simulator.requests] == [429, 429, 200]
+    assert len(quick) >= 2
 
 
 def test_a_rejected_key_is_told_with_the_request_to_try(simulator: Simulator) -> None:

@@ -86,6 +86,18 @@ def test_bounces_that_arrive_while_they_are_paged_wait_for_the_next_run(serve: S
     )
 
 
+def test_null_in_the_middle_of_the_pages_is_not_their_end(serve: Serve) -> None:
+    """The newest come first: a bookmark after half of the pages would lose the others."""
+    run = serve(suppressions=1203)
+    null = Fault("null", path="/v3/suppression/bounces", skip=1, times=2)
+    run.simulator.faults.append(null)
+    assert len(run("suppression_bounces").by_id("suppression_bounces")) == 1203
+    null.skip, null.times = 1, 99
+    output = run("suppression_bounces")
+    assert "null from row" in output.tap.report.failed["suppression_bounces"]
+    assert "replication_key_value" not in output.state["bookmarks"].get("suppression_bounces", {})
+
+
 def test_an_address_that_bounces_again_is_a_new_row(serve: Serve) -> None:
     run = serve(suppressions=3)
     first = run("suppression_bounces")

@@ -320,7 +320,7 @@ def test_legacy_without_the_search_reads_all_pages(
 def test_legacy_pages_that_lost_rows_leave_the_bookmark(serve: Serve) -> None:
     run = serve(contacts=2500, generation="legacy", fuzzy_pages=False)
     run.simulator.faults.append(
-        Fault("null", path="/v3/contactdb/recipients", method="GET", skip=2, times=1)
+        Fault("null", path="/v3/contactdb/recipients", method="GET", skip=2, times=3)
     )
     output = run("recipients")
     assert len(output.records("recipients")) == 1500
