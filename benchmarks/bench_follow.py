@@ -122,6 +122,8 @@ def start_following(pipeline: Pipeline, meltano: bool) -> list[subprocess.Popen]
     found = json.loads(catalog)
     found["streams"] = [s for s in found["streams"] if s.get("replication_key") == "log_offset"]
     (pipeline.folder / "catalog.json").write_text(json.dumps(found))
+    settings = {"warehouse_url": pipeline.warehouse_url, "max_batch_age_seconds": 1}
+    (pipeline.folder / "target.json").write_text(json.dumps(settings))
     tap = subprocess.Popen(
         [BIN / "tap-sendgrid", "--config=ENV", f"--catalog={pipeline.folder / 'catalog.json'}"],
         env=environment,
@@ -129,7 +131,7 @@ def start_following(pipeline: Pipeline, meltano: bool) -> list[subprocess.Popen]
         stderr=log,
     )
     target = subprocess.Popen(
-        [BIN / "target-segment-warehouse", "--config=ENV"],
+        [BIN / "target-segment-warehouse", f"--config={pipeline.folder / 'target.json'}"],
         env=environment,
         stdin=tap.stdout,
         stdout=subprocess.DEVNULL,
@@ -173,6 +175,8 @@ def main() -> int:
             following[0].terminate()
             codes = [process.wait(60) for process in following]
             pipeline.stop()
+    if not reader.seen:
+        raise SystemExit("no row was ever seen")
     missing = len(load.posted) - len(reader.seen)
     latencies = sorted(seen - load.posted[number] for number, seen in reader.seen.items())
     result = {

@@ -78,7 +78,7 @@ class Chaos:
         self._stop = threading.Event()
         self._busy: dict[str, threading.Thread] = {}
         self._frozen: list[int] = []
-        self._thread = threading.Thread(target=self._run, name="chaos")
+        self._thread = threading.Thread(target=self._run, name="chaos", daemon=True)
 
     def start(self) -> None:
         """Begin to break things."""
@@ -129,7 +129,7 @@ class Chaos:
         seed = self._rng.random()
         if name in self._busy and self._busy[name].is_alive():
             return
-        self._busy[name] = threading.Thread(target=self._outage, args=(name, seed))
+        self._busy[name] = threading.Thread(target=self._outage, args=(name, seed), daemon=True)
         self._busy[name].start()
 
     def _outage(self, name: str, seed: float) -> None:

@@ -112,6 +112,7 @@ class DirectFlush:
         tap.stdout.close()
         self._following = tap if follow else None
         timer = threading.Timer(follow_seconds or 600, tap.terminate)
+        timer.daemon = True
         timer.start()
         assert target.stdout is not None
         for line in target.stdout:
@@ -197,10 +198,12 @@ class Flushing:
         self._rng = random.Random(seed + 2)
         self._stop = threading.Event()
         self.problems: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._guard, args=(self._flush_directly,))]
+        self._threads = [
+            threading.Thread(target=self._guard, args=(self._flush_directly,), daemon=True)
+        ]
         if pause is not None:
             work = functools.partial(self._flush_by_meltano, pause)
-            self._threads.append(threading.Thread(target=self._guard, args=(work,)))
+            self._threads.append(threading.Thread(target=self._guard, args=(work,), daemon=True))
 
     def start(self) -> None:
         """Begin."""
