@@ -3,6 +3,7 @@ it."""
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -148,3 +149,46 @@ def test_a_100_mb_line(warehouse: Warehouse) -> None:
         ("1", len(text)),
         ("2", 1),
     ]
+
+
+BAD_FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
+    "invalid UTF-8": (b'{"id":"1"}\n{"id":"\xff\xfe' + SECRET.encode() + b'"}\n', ("record 2",)),
+    "no JSON": (b'{"id":"1"}\n\nrubbish ' + SECRET.encode() + b"\n", ("record 3",)),
+    "no object": (b'["' + SECRET.encode() + b'"]\n', ("record 1",)),
+    "no key": (b'{"id":"1"}\n{"n":"' + SECRET.encode() + b'"}', ("record 2", "id")),
+    "cut off": (gzip.compress(b'{"id":"1"}\n' * 1000)[:-20], ("rows.jsonl",)),
+    "no gzip": (b"\x1f\x8b" + SECRET.encode() * 10, ("rows.jsonl",)),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
+def test_a_bad_batch_file_is_named(warehouse: Warehouse, name: str) -> None:
+    data, texts = BAD_FILES[name]
+    path = warehouse.folder / "rows.jsonl"
+    path.write_bytes(data)
+    message = {
+        "type": "BATCH",
+        "stream": "t",
+        "encoding": {"format": "jsonl", "compression": "gzip"},
+        "manifest": [path.as_uri()],
+    }
+    result = warehouse.run(schema("t"), message, state({"t": 1})).failed("rows.jsonl", *texts)
+    assert SECRET not in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.states == []
+
+
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
+def test_batch_files_that_are_odd_but_right(warehouse: Warehouse) -> None:
+    plain, empty = warehouse.folder / "plain.jsonl", warehouse.folder / "empty.jsonl"
+    plain.write_bytes(b'{"id":"1","s":"\\ud800","n":1}\r\n\n  {"id":"2","n":1e400}')  # no gzip
+    empty.write_bytes(b"")
+    message = {
+        "type": "BATCH",
+        "stream": "t",
+        "encoding": {"format": "jsonl", "compression": "gzip"},
+        "manifest": [plain.as_uri(), empty.as_uri()],
+    }
+    warehouse.load(schema("t"), message)
+    assert warehouse.by_id("t", "n") == {"1": "1", "2": "1e400"}

@@ -255,3 +255,18 @@ def test_structured_logging(warehouse: Warehouse) -> None:
     lines = done.stderr.decode().splitlines()
     assert lines
     assert all(json.loads(line)["level"] for line in lines)
+
+
+def test_the_report_of_the_latest_runs(warehouse: Warehouse) -> None:
+    config = warehouse.folder / "config.json"
+    config.write_text(json.dumps(warehouse.settings()))
+    warehouse.load(events("click"), record("click", id="1", n=1))
+    warehouse.load(events("click"), record("click", id="2", n=1.5, fresh="x"))
+    warehouse.load(schema("lists"), record("lists", id="1"), record("lists", id="2"))
+    done = command("--config", str(config), "--report", "2")
+    assert done.returncode == 0, done.stderr.decode()
+    text = done.stdout.decode()
+    for word in ("click", "lists", "Success", "fresh", "n: integer to float"):
+        assert word in text, text
+    assert text.count("Run ") == 2
+    assert len(warehouse.rows("sync_reports", "run_id")) == 3  # it reports no run of its own
