@@ -40,6 +40,7 @@ TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path, no token
 KEPT_HEADERS = ("content-type", "user-agent", SIGNATURE_HEADER, TIMESTAMP_HEADER)
 """What a forwarded copy is sent with, so that its receiver can check the signature as well."""
 
+_KEPT = tuple((name, name.encode()) for name in KEPT_HEADERS)
 _LONGEST_KEPT_HEADER = 500
 _LONGEST_TOKEN_REQUEST = 16 << 10
 
@@ -274,9 +275,8 @@ def _allow(scope: Scope, *methods: str) -> None:
 
 def _kept(headers: Headers) -> dict[str, str]:
     """The headers that are stored with a delivery."""
-    found = ((name, headers.get(name.encode(), b"")) for name in KEPT_HEADERS)
     return {
         name: value.decode("latin-1")
-        for name, value in found
-        if value and len(value) <= _LONGEST_KEPT_HEADER
+        for name, raw_name in _KEPT
+        if (value := headers.get(raw_name)) and len(value) <= _LONGEST_KEPT_HEADER
     }

@@ -16,6 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from tap_sendgrid.event_log import EventLog
+from tap_sendgrid.webhook.body import KNOWN_EVENTS, OTHER
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus-client adds up the figures of several workers through files in this folder."""
@@ -45,12 +46,14 @@ class ReceiverMetrics:
             "Bytes of the bodies of those",
             registry=self.registry,
         )
-        self._events = Counter(
+        events = Counter(
             "sendgrid_webhook_events",
             "Events in those, by SendGrid's event type",
             ["event"],
             registry=self.registry,
         )
+        # Made beforehand: a type that has not come yet shows as 0, not as missing.
+        self._events = {event: events.labels(event) for event in (*sorted(KNOWN_EVENTS), OTHER)}
         self._unreadable = Counter(
             "sendgrid_webhook_unreadable",
             "Deliveries whose body is no list of events (in quarantine)",
@@ -79,7 +82,7 @@ class ReceiverMetrics:
         self._bytes.inc(size)
         self._seconds.observe(seconds)
         for event, number in events.items():
-            self._events.labels(event).inc(number)
+            self._events[event].inc(number)
         if not readable:
             self._unreadable.inc()
         with self._lock:
