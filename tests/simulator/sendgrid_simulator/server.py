@@ -287,12 +287,15 @@ class Simulator:
         api = endpoint.path.startswith("/v3/")
         headers: dict[str, str] = {}
         try:
-            if fault is not None and fault.kind == "status":
-                raise ApiError(fault.status, fault.message or _MESSAGES[fault.status], {})
-            account = self.account
             if api:
                 who = request.headers.get("authorization", "")
                 headers, allowed = self._limiter.count(request.method, endpoint.path, who)
+            if fault is not None and fault.kind == "status":
+                if fault.status == 429:  # for want of capacity: the budget is not spent
+                    headers["X-RateLimit-Reset"] = str(int(time.time()) + 1)
+                raise ApiError(fault.status, fault.message or _MESSAGES[fault.status], {})
+            account = self.account
+            if api:
                 account = authorize(request, endpoint, self.account, self.subusers)
                 contact_writes.settle(account)
                 if not allowed:

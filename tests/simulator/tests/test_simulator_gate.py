@@ -111,6 +111,11 @@ def test_a_burst_of_5xx_passes(start, client):
     statuses = [http.get("/v3/marketing/lists").status_code for _ in range(4)]
     assert statuses == [200, 502, 502, 200]
     assert [seen.status for seen in sim.requests] == statuses
+    sim.faults += [Fault("status", status=500), Fault("status", status=429)]
+    broken, limited = (http.get("/v3/marketing/lists") for _ in range(2))
+    assert broken.headers["X-RateLimit-Limit"] == "600"
+    assert int(limited.headers["X-RateLimit-Remaining"]) > 0
+    assert 0 <= int(limited.headers["X-RateLimit-Reset"]) - time.time() + 1 <= 2
 
 
 def test_connections_are_cut_before_and_within_the_body(start):
