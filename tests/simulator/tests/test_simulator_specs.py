@@ -287,16 +287,20 @@ def names_of(sim: Simulator) -> dict[str, str]:
     return names
 
 
-@pytest.mark.parametrize("case", PRESENT, ids=str)
-def test_answers_conform_to_the_official_schema(simulators, case):
-    sim, names = simulators[case.generation]
-    path, body = case.path, None if case.body is None else json.dumps(case.body)
-    for name, value in sorted(names.items(), reverse=True):
-        path, body = path.replace(name, value), body and body.replace(name, value)
-    answer = requests.request(case.method, sim.url + path, data=body, headers=sim.auth, timeout=10)
-    assert answer.status_code == case.status, answer.text
-    root = json.loads((SPECS / f"tsg_{case.spec}_v3.json").read_text())
-    assert faults_of(answer.json(), schema_of(root, case)) == []
+if PRESENT:  # an empty list of cases would be reported as a skipped test
+
+    @pytest.mark.parametrize("case", PRESENT, ids=str)
+    def test_answers_conform_to_the_official_schema(simulators, case):
+        sim, names = simulators[case.generation]
+        path, body = case.path, None if case.body is None else json.dumps(case.body)
+        for name, value in sorted(names.items(), reverse=True):
+            path, body = path.replace(name, value), body and body.replace(name, value)
+        answer = requests.request(
+            case.method, sim.url + path, data=body, headers=sim.auth, timeout=10
+        )
+        assert answer.status_code == case.status, answer.text
+        root = json.loads((SPECS / f"tsg_{case.spec}_v3.json").read_text())
+        assert faults_of(answer.json(), schema_of(root, case)) == []
 
 
 def test_the_comparison_sees_what_is_wrong():
