@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 from singer_sdk.singerlib.encoding.base import GenericSingerWriter, SingerMessageType
@@ -17,6 +17,13 @@ _BUFFER_SECONDS = 1.0
 
 def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def _write_all(out: BinaryIO, data: bytes | bytearray) -> None:
+    """Write all of it: unbuffered (PYTHONUNBUFFERED), a signal cuts a write short."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[out.write(rest) or 0 :]
 
 
 class MessageWriter(GenericSingerWriter[bytes, Message]):
@@ -82,7 +89,7 @@ class MessageWriter(GenericSingerWriter[bytes, Message]):
                 sys.stdout.write(self._buffer.decode())
             else:
                 sys.stdout.flush()
-                out.write(self._buffer)
+                _write_all(out, self._buffer)
                 out.flush()
             self._buffer = bytearray()
         sys.stdout.flush()

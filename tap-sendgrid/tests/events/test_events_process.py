@@ -39,6 +39,8 @@ class Tap:
             stderr=subprocess.PIPE,
             text=True,
             bufsize=1,
+            # As in most containers: then a signal can cut a write short.
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         self.messages: list[Any] = []
 
