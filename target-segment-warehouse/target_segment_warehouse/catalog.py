@@ -196,7 +196,7 @@ class Catalog:
         is_new = name not in self._physical
         if is_new:
             self._physical[name] = {}
-        columns = dict(META) if is_new else self._adopted(name)
+        columns: dict[str, Type | None] = {**META} if is_new else self._adopted(name)
         known = self._collections.get(name)
         entry = _Collection(
             stream.name, stream.collection, json.dumps(stream.key), known.version if known else {}

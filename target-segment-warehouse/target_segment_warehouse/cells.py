@@ -6,6 +6,7 @@ number, boolean, array (or object too deep to flatten) as its JSON text, NULL fo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -110,7 +111,7 @@ class _Reader:
         guards = []
         if self._found.is_object_somewhere(path):
             guards.append(f"k[{place}] = 'OBJECT'")
-        if self._found.kinds.get(path[:-1], {}).get("ARRAY") and path[-1].isdigit():
+        if self._found.kinds.get(path[:-1], Counter())["ARRAY"] and path[-1].isdigit():
             # A pointer's number also names an element of an array.
             guards.append(f"k[{self._seen[path[:-1]]}] = 'ARRAY'")
         value = f"v[{self._valued[path]}]"
@@ -118,14 +119,14 @@ class _Reader:
 
     def presence(self, path: Path) -> tuple[bool, bool]:
         """Whether every record carries the property, and whether some do without a value."""
-        own = self._found.kinds.get(path, {})
-        valueless = own.get("NULL", 0)
+        own = self._found.kinds.get(path, Counter())
+        valueless = own["NULL"]
         if len(path) < MAX_DEPTH:
-            valueless += own.get("OBJECT", 0)
+            valueless += own["OBJECT"]
         replaced = sum(
             count
             for prefix in _prefixes(path)
-            for kind, count in self._found.kinds.get(prefix, {}).items()
+            for kind, count in self._found.kinds.get(prefix, Counter()).items()
             if kind != "OBJECT"
         )
         carried = sum(own.values()) + replaced

@@ -14,6 +14,7 @@ from target_segment_warehouse.batch import Activation, Batch, Files, Rows, Segme
 from target_segment_warehouse.catalog import Catalog
 from target_segment_warehouse.discards import write_discards
 from target_segment_warehouse.files import read_files
+from target_segment_warehouse.naming import Path
 from target_segment_warehouse.reports import FAILURE, RUNNING, SUCCESS, Entry, Report
 from target_segment_warehouse.rows import Options, RowLoader, Stamps
 from target_segment_warehouse.staging import Place, stage
@@ -48,16 +49,18 @@ class Settings:
 
 
 @dataclass(slots=True)
-class _Pending:
-    """What waits for the end of the input.
+class _Run:
+    """What a run remembers from one flush to the next.
 
     Attributes:
         streams: Streams seen in this run, by name.
         versions: Versions that are active but of which no row has come yet, by stream.
+        objects: Properties that were objects in the records before, by stream.
     """
 
     streams: dict[str, Stream] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
+    objects: dict[str, list[Path]] = field(default_factory=dict)
 
 
 class BatchLoader:
@@ -73,19 +76,19 @@ class BatchLoader:
         self._settings = settings
         self._warehouse: Warehouse | None = None
         self._report = Report()
-        self._pending = _Pending()
+        self._run = _Run()
         self._last_stamp = self._report.started
 
     def load(self, batch: Batch) -> None:
         """Load a batch; when this returns it is committed, when it raises nothing of it is."""
-        if not batch.segments and not (batch.last and self._pending.streams):
+        if not batch.segments and not (batch.last and self._run.streams):
             return
         if self._warehouse is None:
             self._warehouse = self._open_warehouse(Workbench())
         warehouse = self._warehouse
         try:
             warehouse.begin()
-            flush = _Flush(warehouse, self._settings, self._report, self._pending, self._stamp)
+            flush = _Flush(warehouse, self._settings, self._report, self._run, self._stamp)
             for segment in batch.segments:
                 flush.apply(segment)
             report = flush.finish(batch)
@@ -142,13 +145,13 @@ class _Flush:
         warehouse: Warehouse,
         settings: Settings,
         report: Report,
-        pending: _Pending,
+        run: _Run,
         stamp: Callable[[], str],
     ) -> None:
         self._warehouse = warehouse
         self._settings = settings
         self._report = report
-        self._pending = pending
+        self._run = run
         self._stamp = stamp
         self._catalog = Catalog(warehouse)
         self._activity = Activity(warehouse, self._catalog, settings.activity, settings.aliases)
@@ -158,7 +161,7 @@ class _Flush:
     def apply(self, segment: Segment) -> None:
         """Let a segment take effect."""
         stream = segment.stream
-        self._pending.streams[stream.name] = stream
+        self._run.streams[stream.name] = stream
         if isinstance(segment, Activation):
             self._activate(stream, segment.version)
             return
@@ -201,7 +204,9 @@ class _Flush:
             place,
             keep_nul=self._warehouse.dialect.keeps_nul,
             checked=place is _INPUT,
+            expected=self._run.objects.get(stream.name) or stream.objects(),
         )
+        self._run.objects[stream.name] = staged.profile.objects()
         started = int(self._report.started.timestamp() * 1000)
         self._note(
             table.name, self._rows.load(stream, table, staged, Stamps(stamp, started, version))
@@ -216,16 +221,16 @@ class _Flush:
         entry = activate(self._warehouse, self._catalog, table, version, self._stamp(), hard=hard)
         if entry is None:
             # Announced before its rows: what is there stays until they have come.
-            self._pending.versions[stream.name] = version
+            self._run.versions[stream.name] = version
         else:
-            self._pending.versions.pop(stream.name, None)
+            self._run.versions.pop(stream.name, None)
             self._note(table.name, entry)
 
     def _end_of_input(self) -> None:
         """Remove what the tap, or the load method, wants removed once all rows have come."""
         hard = self._settings.options.hard_delete
-        for name, version in self._pending.versions.items():
-            table = self._catalog.table(self._pending.streams[name])
+        for name, version in self._run.versions.items():
+            table = self._catalog.table(self._run.streams[name])
             now = self._stamp()
             entry = activate(self._warehouse, self._catalog, table, version, now, hard=hard)
             if entry is None:
@@ -233,7 +238,7 @@ class _Flush:
             self._note(table.name, entry)
         if self._settings.overwrite:
             started = self._report.started.isoformat()
-            for stream in self._pending.streams.values():
+            for stream in self._run.streams.values():
                 table = self._catalog.table(stream)
                 gone = written_before(self._warehouse, started)
                 entry = remove(self._warehouse, table, gone, started, hard=True)

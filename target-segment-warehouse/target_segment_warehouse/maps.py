@@ -44,7 +44,7 @@ class RecordMapper:
         """The streams that a SCHEMA message stands for, after maps."""
         annotation = message.schema.get("x-segment")
         if not isinstance(message.schema.get("properties"), Mapping):
-            # The SDK's mapper expects properties; what is wrong is told best where streams are made.
+            # The SDK's mapper expects properties; what is wrong is told where streams are made.
             return [self._make_stream(message.stream, message.schema, message.key_properties)]
         self._mapper.register_raw_stream_schema(
             message.stream, message.schema, message.key_properties

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Raw
@@ -146,7 +146,7 @@ def _decode_leniently(line: bytes, number: int, cause: Exception) -> Message:
         if property_ in message:
             message[property_] = Raw(json.dumps(message[property_]).encode())
     try:
-        return msgspec.convert(message, type_)  # type: ignore[no-any-return]
+        return cast("Message", msgspec.convert(message, type_))
     except msgspec.ValidationError as error:
         raise InvalidMessageError(
             f"Line {number} of the input is not a valid {message['type']} message: {error}."

@@ -6,7 +6,7 @@ All in DuckDB, one pass per level of nesting and question; no record becomes a P
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from target_segment_warehouse.naming import Path
@@ -39,6 +39,10 @@ class Profile:
         """Whether the property's content, in some record, became properties of their own."""
         return len(path) < MAX_DEPTH and self.kinds[path]["OBJECT"] > 0
 
+    def objects(self) -> list[Path]:
+        """Properties whose content became properties of their own."""
+        return [path for path in self.kinds if self.is_object_somewhere(path)]
+
     def leaves(self) -> list[Path]:
         """Properties with values of their own, or none at all but nulls."""
         return [
@@ -53,8 +57,14 @@ class Profile:
         return set(self.kinds.get(path, ())) - without
 
 
-def profile(workbench: Workbench, relation: str) -> Profile:
+def profile(workbench: Workbench, relation: str, expected: Iterable[Path] = ()) -> Profile:
     """Look at the JSON texts in column ``record`` of a relation.
+
+    Args:
+        workbench: Has the relation.
+        relation: Its name.
+        expected: Properties that are likely to be objects: looked into at once, which saves a pass
+            for each level of nesting. That they are not there, or are not objects, does no harm.
 
     Raises:
         duckdb.InvalidInputException: If a text is not JSON as DuckDB reads it.
@@ -62,18 +72,24 @@ def profile(workbench: Workbench, relation: str) -> Profile:
     rows = workbench.value(f"SELECT count(*) FROM {relation}")  # noqa: S608
     found: dict[Path, Counter[str]] = {}
     repeated = False
-    objects: list[Path] = [()] if rows else []
+    objects = list(dict.fromkeys([(), *expected])) if rows else []
+    done: set[Path] = set()
     while objects:
         keys, repeats = _keys(workbench, relation, objects)
         repeated |= repeats
-        if objects == [()] and workbench.value(
-            "SELECT count(*) > 0 FROM __keys WHERE keys IS NULL"
+        if () in objects and workbench.value(
+            "SELECT count(*) > 0 FROM __keys WHERE keys IS NULL AND place = 1"
         ):
             return Profile(rows, {}, repeated_keys=False, are_objects=False)
         paths = [(*parent, key) for parent, key in keys]
         kinds = _kinds(workbench, relation, paths)
         found |= kinds
-        objects = [path for path in paths if kinds[path]["OBJECT"] > 0 and len(path) < MAX_DEPTH]
+        done.update(objects)
+        objects = [
+            path
+            for path in paths
+            if kinds[path]["OBJECT"] > 0 and len(path) < MAX_DEPTH and path not in done
+        ]
     return Profile(rows, dict(sorted(found.items())), repeated)
 
 

@@ -40,12 +40,19 @@ class LineReader(GenericSingerReader[str]):
         receive: Takes messages, the numbers of their lines, and their size in bytes.
         idle: Called after each chunk, and about every ``POLL_SECONDS`` while the input is quiet;
             raises ``Stopped`` to end reading.
+        abort: Called when reading fails, with the reason.
     """
 
-    def __init__(self, receive: Receive, idle: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        idle: Callable[[], None],
+        abort: Callable[[BaseException], None],
+    ) -> None:
         super().__init__()
         self._receive = receive
         self._idle = idle
+        self._abort = abort
 
     @property
     def default_input(self) -> IO[str]:
@@ -79,7 +86,10 @@ class LineReader(GenericSingerReader[str]):
                 self._idle()
         except Stopped:
             pass
-        return Counter({cls.__struct_config__.tag: n for cls, n in counts.items()})
+        except BaseException as failure:
+            self._abort(failure)
+            raise
+        return Counter({str(cls.__struct_config__.tag): n for cls, n in counts.items()})
 
 
 def _blocks(source: IO[str], idle: Callable[[], None]) -> Iterator[bytes]:

@@ -162,7 +162,9 @@ class Report:
             entry.is_new,
             problem,
         )
-        return f"({', '.join(_sql(warehouse, v, t) for v, t in zip(values, COLUMNS.values(), strict=True))})"
+        types = COLUMNS.values()
+        texts = (_sql(warehouse, v, t) for v, t in zip(values, types, strict=True))
+        return f"({', '.join(texts)})"
 
 
 def _sql(warehouse: Warehouse, value: object, type_: Type) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from target_segment_warehouse.naming import Path
 from target_segment_warehouse.normalise import LONG_NUMBER, Normaliser, Replaced
 from target_segment_warehouse.profile import Profile, profile
 from target_segment_warehouse.workbench import Workbench
@@ -52,7 +53,13 @@ class Staged:
 
 
 def stage(
-    workbench: Workbench, records: pa.Table, place: Place, *, keep_nul: bool, checked: bool
+    workbench: Workbench,
+    records: pa.Table,
+    place: Place,
+    *,
+    keep_nul: bool,
+    checked: bool,
+    expected: Iterable[Path] = (),
 ) -> Staged:
     """Put records on the workbench, where they stay until the next ones come.
 
@@ -61,6 +68,7 @@ def stage(
         records: Columns ``line``, ``record`` (JSON text) and ``extracted``.
         place: What to call a line in messages.
         keep_nul: Whether the warehouse's text can hold NUL characters.
+        expected: Properties that are likely to be objects.
         checked: Whether the records are known to be JSON, perhaps with unpaired surrogates.
 
     Raises:
@@ -75,7 +83,7 @@ def stage(
     )
     if not checked:
         _require_json(workbench, staged)
-    staged.profile = profile(workbench, staged.relation)
+    staged.profile = profile(workbench, staged.relation, expected)
     if not staged.profile.are_objects:
         line = workbench.value(
             f"SELECT min(line) FROM {staged.relation} WHERE json_type(record) <> 'OBJECT'"  # noqa: S608
@@ -87,7 +95,7 @@ def stage(
     elif any(kinds["DOUBLE"] for kinds in staged.profile.kinds.values()):
         rewritten = exact.rewrite(f"regexp_matches(record, '{LONG_NUMBER}')")
     if rewritten:
-        staged.profile = profile(workbench, staged.relation)
+        staged.profile = profile(workbench, staged.relation, expected)
     return staged
 
 

@@ -48,6 +48,11 @@ class Stream:
     columns: Mapping[Path, Type | None]
     versioned: bool
 
+    def objects(self) -> list[Path]:
+        """Properties that are objects as far as the schema tells."""
+        prefixes = (path[:length] for path in self.columns for length in range(1, len(path)))
+        return list(dict.fromkeys([*prefixes, *((name,) for name in self.hoist)]))
+
 
 def stream_from_schema(
     name: str,

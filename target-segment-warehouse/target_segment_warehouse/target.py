@@ -8,6 +8,7 @@ import sys
 from types import FrameType
 from typing import Any, ClassVar
 
+import click
 from singer_sdk import Target
 from singer_sdk import typing as th
 from singer_sdk.exceptions import SingerSDKError
@@ -18,6 +19,7 @@ from singer_sdk.helpers.capabilities import (
 )
 
 from target_segment_warehouse.files import BatchFileError
+from target_segment_warehouse.history import format_history, read_history
 from target_segment_warehouse.loader import BatchLoader, Settings
 from target_segment_warehouse.maps import RecordMapper
 from target_segment_warehouse.messages import InvalidMessageError
@@ -182,13 +184,37 @@ class TargetSegmentWarehouse(Target):
             age_seconds=self.config["max_batch_age_seconds"],
         )
         self._pipeline = Pipeline(loader, mapper, watermark, limits)
-        self.message_reader = LineReader(self._pipeline.receive, self._pipeline.idle)
+        self.message_reader = LineReader(
+            self._pipeline.receive, self._pipeline.idle, self._pipeline.abort
+        )
 
     @classmethod
-    def invoke(cls, **options: Any) -> None:
+    def get_singer_command(cls) -> click.Command:
+        """The SDK's command line, and ``--report``."""
+        command = super().get_singer_command()
+        command.params.append(
+            click.Option(
+                ["--report"],
+                type=click.IntRange(min=1),
+                metavar="RUNS",
+                help="Print what the latest runs did to each collection, and load nothing.",
+            )
+        )
+        return command
+
+    @classmethod
+    def invoke(cls, *, report: int | None = None, **options: Any) -> None:
         """Run; what can go wrong is told in a line, without the code that it passed through."""
         try:
-            super().invoke(**options)
+            if report is None:
+                super().invoke(**options)
+            else:
+                config = options["config"]
+                target = cls(config=config.config, parse_env_config=config.parse_env)
+                warehouse = target._open_warehouse(Workbench())
+                for line in format_history(read_history(warehouse, report)):
+                    click.echo(line)
+                warehouse.close()
         except EXPECTED as error:
             cls.logger.error("%s", error)  # noqa: TRY400
             cls.logger.debug("Where it came up", exc_info=True)

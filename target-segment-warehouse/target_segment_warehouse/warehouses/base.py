@@ -10,6 +10,7 @@ import abc
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import Type
@@ -125,7 +126,7 @@ class Warehouse(abc.ABC):
         """Run one statement."""
 
     @abc.abstractmethod
-    def query(self, sql: str) -> list[tuple[object, ...]]:
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Run one query and return its rows."""
 
     @abc.abstractmethod

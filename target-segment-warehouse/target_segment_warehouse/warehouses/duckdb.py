@@ -1,5 +1,7 @@
 """DuckDB: a database file, held only while a flush writes to it."""
 
+# ruff: noqa: D102 (the base class documents its methods)
+
 from __future__ import annotations
 
 import contextlib
@@ -8,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -133,7 +136,7 @@ class DuckDB(Warehouse):
     def execute(self, sql: str) -> None:
         self.workbench.execute(sql)
 
-    def query(self, sql: str) -> list[tuple[object, ...]]:
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
         return self.workbench.query(sql)
 
     def tables(self) -> dict[str, dict[str, str]]:
@@ -210,4 +213,4 @@ class DuckDB(Warehouse):
             ) WHERE database_name = '{_CATALOG}' AND schema_name = {literal(self.schema)}
               AND name = {literal(name)}"""  # noqa: S608
         )
-        return found[0][0] if found else None
+        return str(found[0][0]) if found and found[0][0] is not None else None

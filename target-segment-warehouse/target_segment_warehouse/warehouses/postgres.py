@@ -1,5 +1,7 @@
 """Postgres: rows go in by binary COPY straight from Arrow (ADBC)."""
 
+# ruff: noqa: D102 (the base class documents its methods)
+
 from __future__ import annotations
 
 import contextlib
@@ -212,10 +214,10 @@ class Postgres(Warehouse):
         return f"CAST({packed} AS text)"
 
     def find_existing(self, table: str, rows: str) -> None:
-        with self.staged(f"SELECT id FROM {rows}") as staged:  # noqa: S608
-            with _readable(), self._open.cursor() as cursor:
-                cursor.execute(f"SELECT id FROM {staged} JOIN {self.name(table)} USING (id)")  # noqa: S608
-                self.workbench.register("__found", cursor.fetch_arrow_table())
+        ids = f"SELECT id FROM {rows}"  # noqa: S608
+        with self.staged(ids) as staged, _readable(), self._open.cursor() as cursor:
+            cursor.execute(f"SELECT id FROM {staged} JOIN {self.name(table)} USING (id)")  # noqa: S608
+            self.workbench.register("__found", cursor.fetch_arrow_table())
         self.workbench.execute("CREATE OR REPLACE TEMP TABLE __existing AS FROM __found")
         self.workbench.unregister("__found")
 
@@ -250,9 +252,9 @@ class Postgres(Warehouse):
         return self._attempt(f"DROP {relation}")
 
     def comment_of(self, name: str) -> str | None:
-        return self.query(
-            f"SELECT obj_description(to_regclass({literal(self.name(name))}), 'pg_class')"
-        )[0][0]  # type: ignore[no-any-return]
+        relation = literal(self.name(name))
+        ((comment,),) = self.query(f"SELECT obj_description(to_regclass({relation}), 'pg_class')")
+        return None if comment is None else str(comment)
 
 
 @contextlib.contextmanager
