@@ -151,7 +151,7 @@ class _Stream:
         record = {
             "id": event.get("sg_event_id") or hashed_id(event),
             "received_at": received_at,
-            "occurred_at": occurred_at(timestamp, 0),
+            "occurred_at": occurred_at(timestamp),
             **event,
         }
         for key, field in plan.others:

@@ -1,7 +1,7 @@
-r"""From the raw body of a delivery to its events: quickly when it is clean, carefully when not.
+r"""From the raw body of a delivery to its events: quickly when they are clean, carefully when not.
 
-SendGrid writes compact JSON. A body that says the same when written again was read without a loss,
-and two C calls have shown it. Any other body is read the careful way, which keeps what a parser
+SendGrid writes compact JSON. An event that says the same when written again was read without a
+loss, and two C calls have shown it. Any other is read the careful way, which keeps what a parser
 would lose:
 
 - bytes that are not UTF-8 become the text ``\xff``, lone surrogates the text ``\ud800``;
@@ -18,6 +18,7 @@ from __future__ import annotations
 import codecs
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -29,7 +30,6 @@ Event = dict[str, Any]
 REPEATED: Final = "_repeated"
 
 _AS_TEXT: Final = "tap_sendgrid.as_text"
-_ENCODER = msgspec.json.Encoder()
 
 
 @dataclass(slots=True)
@@ -42,14 +42,41 @@ class Parsed:
 
 def parse_body(body: bytes) -> Parsed:
     """Read a delivery: a JSON array of objects (a single object counts as an array of one)."""
+    parsed = Parsed([])
+    parsed.events.extend(events_of(body, parsed.rejected))
+    return parsed
+
+
+def events_of(body: bytes, rejected: list[str]) -> Iterator[Event]:
+    """The events of a delivery one by one: what was made of one is gone when the next is read.
+
+    Args:
+        body: As :func:`parse_body` takes it.
+        rejected: Takes the reasons for what is no event.
+    """
     try:
-        events = _DECODER.decode(body)
-        # Outside of texts the line breaks mean nothing, and inside JSON does not allow them.
-        if _ENCODER.encode(events) == body.replace(b"\r", b"").replace(b"\n", b""):
-            return Parsed(events)
+        raws = _SPLIT(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        pass  # the careful way finds out what it is
-    return _parse_carefully(body)
+        yield from _whole_body(body, rejected)  # the careful way finds out what it is
+        return
+    for index, raw in enumerate(raws):
+        content = bytes(raw)
+        try:
+            event = _READ(content)
+            if _WRITE(event) == content:
+                yield event
+                continue
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            pass
+        try:
+            value = _read_carefully(content)
+        except (RecursionError, ValueError) as error:
+            rejected.append(f"element {index} of {len(raws)} is {_problem(error)}")
+            continue
+        if isinstance(value, dict):
+            yield value
+        else:
+            rejected.append(_no_object(index, len(raws), value))
 
 
 def _number(text: str) -> float | str:
@@ -62,40 +89,57 @@ def _number(text: str) -> float | str:
     return value if exact else text
 
 
-_DECODER = msgspec.json.Decoder(list[dict[str, Any]], float_hook=_number)
+_SPLIT = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_READ = msgspec.json.Decoder(dict[str, Any], float_hook=_number).decode
+_WRITE = msgspec.json.Encoder().encode
 
 
-def _parse_carefully(body: bytes) -> Parsed:
+def _whole_body(body: bytes, rejected: list[str]) -> Iterator[Event]:
+    """The events of a body that cannot be taken apart."""
     if not body.strip():
-        return Parsed([], ["the body is empty"])
-    text = body.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors=_AS_TEXT)
+        rejected.append("the body is empty")
+        return
     try:
-        value = json.loads(
-            text,
-            strict=False,  # control characters in texts: against the standard, but clear
-            parse_float=_number,
-            parse_int=_integer,
-            parse_constant=str,
-            object_pairs_hook=_object,
-        )
-        value = _without_surrogates(value)
-    except RecursionError:
-        return Parsed([], ["nested too deep to read"])
-    except ValueError as error:
-        return Parsed([], [f"not JSON: {error}"])
+        value = _read_carefully(body.removeprefix(codecs.BOM_UTF8))
+    except (RecursionError, ValueError) as error:
+        rejected.append(_problem(error))
+        return
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
-        return Parsed([], [f"the body is a JSON {_json_type(value)}, not an array of events"])
-    parsed = Parsed([])
+        rejected.append(f"the body is a JSON {_json_type(value)}, not an array of events")
+        return
     for index, element in enumerate(value):
         if isinstance(element, dict):
-            parsed.events.append(element)
+            yield element
         else:
-            parsed.rejected.append(
-                f"element {index} of {len(value)} is a JSON {_json_type(element)}, not an object"
-            )
-    return parsed
+            rejected.append(_no_object(index, len(value), element))
+
+
+def _read_carefully(content: bytes) -> Any:
+    """Any JSON value, with all that is in it.
+
+    Raises:
+        ValueError: It is no JSON.
+        RecursionError: It is nested too deep.
+    """
+    value = json.loads(
+        content.decode("utf-8", errors=_AS_TEXT),
+        strict=False,  # control characters in texts: against the standard, but clear
+        parse_float=_number,
+        parse_int=_integer,
+        parse_constant=str,
+        object_pairs_hook=_object,
+    )
+    return _without_surrogates(value)
+
+
+def _problem(error: Exception) -> str:
+    return "nested too deep to read" if isinstance(error, RecursionError) else f"not JSON: {error}"
+
+
+def _no_object(index: int, count: int, element: Any) -> str:
+    return f"element {index} of {count} is a JSON {_json_type(element)}, not an object"
 
 
 def _escape_bytes(error: UnicodeError) -> tuple[str, int]:

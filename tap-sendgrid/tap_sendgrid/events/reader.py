@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tap_sendgrid.event_log import Delivery, EventLog, EventLogError, open_event_log
 from tap_sendgrid.events.convert import Converter, Record
-from tap_sendgrid.events.parse import parse_body
+from tap_sendgrid.events.parse import events_of
 from tap_sendgrid.events.values import iso
 
 if TYPE_CHECKING:
@@ -29,19 +29,24 @@ class Converted:
 
 def convert_delivery(converter: Converter, delivery: Delivery) -> Converted:
     """Everything that a delivery yields; never fails, whatever the body is."""
-    parsed = parse_body(delivery.body)
+    result = Converted()
+    result.records.extend(records_of(converter, delivery, result.rejected))
+    return result
+
+
+def records_of(
+    converter: Converter, delivery: Delivery, rejected: list[str]
+) -> Iterator[tuple[str, Record]]:
+    """The records of a delivery one by one; ``rejected`` takes the reasons for what gives none."""
     received_at = iso(delivery.received_at)
-    result = Converted(rejected=parsed.rejected)
-    convert, keep = converter.convert, result.records.append
-    for index, event in enumerate(parsed.events):
+    for event in events_of(delivery.body, rejected):
         try:
-            converted = convert(event, received_at)
+            converted = converter.convert(event, received_at)
         except RecursionError:
-            result.rejected.append(f"event {index} is nested too deep")
+            rejected.append(f"event {str(event.get('sg_event_id'))[:200]} is nested too deep")
             continue
         if converted is not None:
-            keep(converted)
-    return result
+            yield converted
 
 
 def open_log(tap: Tap, streams: Sequence[EventStream], *, create: bool = False) -> EventLog | None:

@@ -11,7 +11,7 @@ from singer_sdk.singerlib import SchemaMessage
 
 from tap_sendgrid.events.convert import Converter
 from tap_sendgrid.events.fields import EVENT_TYPES, EventType
-from tap_sendgrid.events.reader import convert_delivery, open_log
+from tap_sendgrid.events.reader import open_log, records_of
 from tap_sendgrid.events.schema import EVENT_ANNOTATION, event_schema
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class EventStream(Stream):
         try:
             until = log.end()
             for logged in log.read(self.start, until):
-                for _, record in convert_delivery(converter, logged.delivery).records:
+                for _, record in records_of(converter, logged.delivery, []):
                     yield record
                 self.advance(logged.offset)
             self.advance(until)

@@ -6,17 +6,15 @@ import gc
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from singer_sdk.exceptions import ConfigValidationError
 
 from tap_sendgrid.event_log import EventLog, LoggedDelivery
 from tap_sendgrid.events.convert import Converter
-from tap_sendgrid.events.reader import commit_position, convert_delivery, open_log
+from tap_sendgrid.events.reader import commit_position, open_log, records_of
 from tap_sendgrid.events.writer import Writer, open_writer
 
 if TYPE_CHECKING:
@@ -132,7 +130,6 @@ class _Pass:
         self._stopped = stopped
         self._converter = Converter({stream.name: stream.deselected() for stream in streams})
         self._starts = {stream.name: stream.start for stream in streams}
-        self._all_started = max(self._starts.values())
         self._position = min(self._starts.values())
         self._records = 0
         self._records_at_state = 0
@@ -176,26 +173,32 @@ class _Pass:
         self._position = max(self._position, until)  # offsets may have gaps, at the end too
 
     def _deliver(self, logged: LoggedDelivery) -> None:
-        converted = convert_delivery(self._converter, logged.delivery)
-        records = converted.records
-        if logged.offset <= self._all_started:
-            records = [pair for pair in records if self._starts[pair[0]] < logged.offset]
-        too_large = self._writer.write(records, len(logged.delivery.body))
-        rejected = converted.rejected + too_large
+        rejected: list[str] = []
+        counts = dict.fromkeys(self._starts, 0)
+        skipped = {name for name, start in self._starts.items() if logged.offset <= start}
+        write = self._writer.write
+        for name, record in records_of(self._converter, logged.delivery, rejected):
+            if name not in skipped:
+                write(name, record)
+                counts[name] += 1
+        rejected += self._writer.end_delivery()
         if rejected:
-            reason = "; ".join(rejected[:10])
-            if len(rejected) > 10:
-                reason += f"; and {len(rejected) - 10} more"
-            self._log.quarantine(logged.delivery, reason, logged.offset)
-            self._tap.logger.warning(
-                "Delivery %d of the event log is in quarantine: %s. `sendgrid-webhook quarantine` "
-                "lists it; its other events are synced.",
-                logged.offset,
-                reason,
-            )
-        self._records += len(records) - len(too_large)
-        for name, count in Counter(map(itemgetter(0), records)).items():
+            self._set_aside(logged, rejected)
+        self._records += sum(counts.values())
+        for name, count in counts.items():
             self._counters[name].value += count
+
+    def _set_aside(self, logged: LoggedDelivery, reasons: list[str]) -> None:
+        reason = "; ".join(reasons[:10])
+        if len(reasons) > 10:
+            reason += f"; and {len(reasons) - 10} more"
+        self._log.quarantine(logged.delivery, reason, logged.offset)
+        self._tap.logger.warning(
+            "Delivery %d of the event log is in quarantine: %s. `sendgrid-webhook quarantine` "
+            "lists it; its other events are synced.",
+            logged.offset,
+            reason,
+        )
 
     def _tick(self, until: int) -> None:
         """At the border of a delivery: STATE and a line of progress, when they are due."""

@@ -63,10 +63,21 @@ def instant(value: Any) -> tuple[int, str]:
     raise Misfit
 
 
-@lru_cache(maxsize=65_536)
-def occurred_at(seconds: int, microseconds: int) -> str:
-    """Epoch seconds and a fraction as :func:`iso` writes them."""
-    return iso(datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds))
+def occurred_at(seconds: int, microseconds: int = 0) -> str:
+    """Epoch seconds as :func:`iso` writes them."""
+    days, rest = divmod(seconds, 86_400)
+    minutes, rest = divmod(rest, 60)
+    fraction = f"{microseconds:06}Z" if microseconds else "000000Z"
+    return f"{_day(days)}{_MINUTES[minutes]}{_SECONDS[rest]}{fraction}"
+
+
+@lru_cache(maxsize=10_000)
+def _day(days: int) -> str:
+    return f"{datetime.fromtimestamp(days * 86_400, UTC):%Y-%m-%dT}"
+
+
+_MINUTES: Final = [f"{minute // 60:02}:{minute % 60:02}:" for minute in range(24 * 60)]
+_SECONDS: Final = [f"{second:02}." for second in range(60)]
 
 
 def _digits(text: str) -> int:

@@ -18,12 +18,10 @@ if TYPE_CHECKING:
 
     from tap_sendgrid.events.streams import EventStream
 
-# Meltano does not pass on a longer line; records are at most eight times as long as their body
-# (a category list as text escapes its quotes again, a broken byte becomes five characters).
+# Meltano does not pass on a longer line.
 MAX_LINE_BYTES: Final = 50 * 1024 * 1024
-_SAFE_BODY_BYTES: Final = MAX_LINE_BYTES // 10
-_CHUNK_RECORDS: Final = 1_000
-_CHUNK_BODY_BYTES: Final = 1024 * 1024
+# Few, so that a record is written while it is still in the processor's cache.
+_CHUNK_RECORDS: Final = 16
 
 # What the SDK does to single records; any of these sends all records through the SDK.
 _PER_RECORD_SETTINGS: Final = ("stream_maps", "flattening_enabled")
@@ -32,8 +30,11 @@ _PER_RECORD_SETTINGS: Final = ("stream_maps", "flattening_enabled")
 class Writer(Protocol):
     """Writes the records of one delivery after the other."""
 
-    def write(self, records: Sequence[tuple[str, Record]], body_bytes: int) -> list[str]:
-        """Write the records of a delivery; say which are too large to be messages."""
+    def write(self, stream: str, record: Record) -> None:
+        """Write a record."""
+
+    def end_delivery(self) -> list[str]:
+        """End a delivery; say which of its records are too large to be messages."""
 
     def flush(self) -> None:
         """Pass everything written on to the target."""
@@ -46,25 +47,26 @@ class _RecordMessage(msgspec.Struct, tag_field="type", tag="RECORD"):
 
 
 class BytesWriter:
-    """Gathers records and encodes many of them in one call."""
+    """Encodes several records in one call."""
 
     def __init__(self, out: MessageWriter) -> None:
         self._out = out
         self._encoder = msgspec.json.Encoder()
         self._messages: list[_RecordMessage] = []
-        self._body_bytes = 0
+        self._too_large: list[str] = []
+        self._now = iso(datetime.now(UTC))
 
-    def write(self, records: Sequence[tuple[str, Record]], body_bytes: int) -> list[str]:
-        """Write the records of a delivery; say which are too large to be messages."""
-        now = iso(datetime.now(UTC))
-        messages = [_RecordMessage(stream, record, now) for stream, record in records]
-        too_large: list[str] = []
-        if body_bytes > _SAFE_BODY_BYTES:
-            messages, too_large = self._without_too_large(messages)
-        self._messages += messages
-        self._body_bytes += body_bytes
-        if len(self._messages) >= _CHUNK_RECORDS or self._body_bytes >= _CHUNK_BODY_BYTES:
+    def write(self, stream: str, record: Record) -> None:
+        """Write a record."""
+        self._messages.append(_RecordMessage(stream, record, self._now))
+        if len(self._messages) >= _CHUNK_RECORDS:
             self._encode()
+
+    def end_delivery(self) -> list[str]:
+        """End a delivery; say which of its records are too large to be messages."""
+        self._encode()
+        self._now = iso(datetime.now(UTC))
+        too_large, self._too_large = self._too_large, []
         return too_large
 
     def flush(self) -> None:
@@ -73,25 +75,23 @@ class BytesWriter:
         self._out.flush()
 
     def _encode(self) -> None:
-        if self._messages:
-            self._out.write_lines(self._encoder.encode_lines(self._messages))
-            self._messages.clear()
-            self._body_bytes = 0
+        if not self._messages:
+            return
+        lines = self._encoder.encode_lines(self._messages)
+        if len(lines) > MAX_LINE_BYTES:
+            lines = b"".join(filter(None, map(self._encode_one, self._messages)))
+        self._out.write_lines(lines)
+        self._messages.clear()
 
-    def _without_too_large(
-        self, messages: list[_RecordMessage]
-    ) -> tuple[list[_RecordMessage], list[str]]:
-        fitting, too_large = [], []
-        for message in messages:
-            size = len(self._encoder.encode(message))
-            if size < MAX_LINE_BYTES:
-                fitting.append(message)
-            else:
-                too_large.append(
-                    f"event {message.record['id'][:200]!r} makes a message of {size:,} bytes, more "
-                    f"than the {MAX_LINE_BYTES:,} that may be"
-                )
-        return fitting, too_large
+    def _encode_one(self, message: _RecordMessage) -> bytes:
+        line = self._encoder.encode(message) + b"\n"
+        if len(line) <= MAX_LINE_BYTES:
+            return line
+        self._too_large.append(
+            f"event {message.record['id'][:200]!r} makes a message of {len(line):,} bytes, more "
+            f"than the {MAX_LINE_BYTES:,} that may be"
+        )
+        return b""
 
 
 class SDKWriter:
@@ -100,10 +100,12 @@ class SDKWriter:
     def __init__(self, streams: Sequence[EventStream]) -> None:
         self._streams = {stream.name: stream for stream in streams}
 
-    def write(self, records: Sequence[tuple[str, Record]], body_bytes: int) -> list[str]:
-        """Write the records of a delivery."""
-        for name, record in records:
-            self._streams[name]._write_record_message(record)
+    def write(self, stream: str, record: Record) -> None:
+        """Write a record."""
+        self._streams[stream]._write_record_message(record)
+
+    def end_delivery(self) -> list[str]:
+        """The SDK does not mind the size of messages."""
         return []
 
     def flush(self) -> None:

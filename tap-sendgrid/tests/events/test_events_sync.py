@@ -262,7 +262,6 @@ def test_a_record_that_no_message_can_hold_is_set_aside(
     log: EventLog, run_tap: RunTap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "MAX_LINE_BYTES", 1000)
-    monkeypatch.setattr(writer_module, "_SAFE_BODY_BYTES", 100)
     small = {"event": "open", "sg_event_id": "small"}
     log.append([as_delivery([small, {"event": "open", "sg_event_id": "large", "x": "y" * 1000}])])
     assert [r["id"] for r in records(run_tap())] == ["small"]
