@@ -38,7 +38,7 @@ class Limits:
     Attributes:
         rows: Records.
         bytes: Bytes of input.
-        age_seconds: Seconds since its first message.
+        age_seconds: Seconds since its first message, or since the last commit if that is later.
     """
 
     rows: int
@@ -79,6 +79,7 @@ class Pipeline:
         self._open_mapped: dict[str, Rows] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._in_hand: Future[None] | None = None
+        self._committed_at = float("-inf")
         self.stop_signal: int | None = None
 
     def receive(self, messages: list[Message], lines: Sequence[int], size: int) -> None:
@@ -157,10 +158,20 @@ class Pipeline:
     def _load(self, batch: Batch) -> None:
         self._loader.load(batch)
         self._watermark.commit(batch.number)
+        self._committed_at = time.monotonic()
 
     def _is_of_age(self) -> bool:
+        """Whether to flush for age: not while a flush goes on, nor right after it.
+
+        Where flushes take longer than the age, they would follow each other without a pause, and
+        nobody could read a DuckDB file any more. So age counts from the last commit at the
+        earliest, and batches grow with what comes meanwhile.
+        """
         batch = self._batch
-        return bool(batch.segments) and (time.monotonic() - batch.since >= self._limits.age_seconds)
+        if not batch.segments or (self._in_hand is not None and not self._in_hand.done()):
+            return False
+        since = max(batch.since, self._committed_at)
+        return time.monotonic() - since >= self._limits.age_seconds
 
     def _receive_other(self, message: Message, line: int) -> None:
         if isinstance(message, State):
