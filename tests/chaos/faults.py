@@ -26,6 +26,9 @@ SIGNALS = (
 OUTAGES_EVERY = 5
 """One of so many faults is one of log, warehouse or state keeper."""
 
+CALM_EVERY = 24
+CALM_SECONDS = 20.0
+
 
 @dataclass
 class Tally:
@@ -97,7 +100,11 @@ class Chaos:
         number = 0
         while not self._stop.wait(self._rng.expovariate(1 / self._pause)):
             number += 1
-            if number % OUTAGES_EVERY == 0:
+            if number % CALM_EVERY == 0:
+                # Time for each consumer to come to an end and say so: only then is there
+                # anything that retention may drop.
+                self._stop.wait(CALM_SECONDS)
+            elif number % OUTAGES_EVERY == 0:
                 self._begin_outage()
             else:
                 self._signal()
