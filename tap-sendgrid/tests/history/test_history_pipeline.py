@@ -41,7 +41,7 @@ def load(folder: Path, log_url: str) -> None:
         (folder / f"{name}.json").write_text(json.dumps(content))
     files = ["--config", str(folder / "config.json"), "--catalog", str(folder / "catalog.json")]
     messages = subprocess.run(
-        [sys.executable, "-c", TAP, *files], check=True, capture_output=True, timeout=60
+        [sys.executable, "-c", TAP, *files], check=True, capture_output=True, timeout=200
     ).stdout
     arguments = ["--config", str(folder / "target.json")]
     subprocess.run(
@@ -49,7 +49,7 @@ def load(folder: Path, log_url: str) -> None:
         check=True,
         capture_output=True,
         input=messages,
-        timeout=60,
+        timeout=200,
     )
 
 
