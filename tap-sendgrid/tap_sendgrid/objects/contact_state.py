@@ -62,6 +62,7 @@ class ContactState:
     def __init__(self, state: dict[str, Any], start: datetime | None, shape: str) -> None:
         self._state = state
         self._shape = shape
+        self._start = start
         complete = state.get("complete")
         if not isinstance(complete, dict) or complete.get("at") != self.bookmark:
             complete = {}
@@ -76,6 +77,13 @@ class ContactState:
         self._late = _Seen(shape)
         self._edge = _Seen(shape)
         self._edge_second = ""
+
+    def next(self) -> ContactState:
+        """The state as a run would find it that began now, after `finish`."""
+        marks = [self._start] if self._start else []
+        if self.bookmark:
+            marks.append(instant(self.bookmark))
+        return ContactState(self._state, max(marks, default=None), self._shape)
 
     @property
     def bookmark(self) -> str | None:
@@ -95,11 +103,17 @@ class ContactState:
 
     @property
     def known(self) -> tuple[datetime, int] | None:
-        """The second behind B, and how many contacts from ``since`` to there are known."""
+        """The second behind B, and how many contacts of B's second are known.
+
+        None while late writes to that second may still show up: numbers would not tell them.
+        """
         count = self._complete.get("count")
-        if not count or self.bookmark is None or self._complete["from"] != f"{self.since_text}Z":
+        if not count or self.bookmark is None:
             return None
-        return instant(self.bookmark).replace(microsecond=0) + timedelta(seconds=1), int(count)
+        edge = instant(self.bookmark).replace(microsecond=0)
+        if self._complete["from"] != f"{_text(edge)}Z" or self.since != edge:
+            return None
+        return edge + timedelta(seconds=1), int(count)
 
     # A run
 

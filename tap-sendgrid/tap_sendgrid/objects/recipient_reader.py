@@ -82,18 +82,31 @@ class RecipientReader:
         return self._current()
 
     def _current(self) -> Iterator[list[Body]]:
-        if self._state.since is not None and not self._options.everything:
+        exporter = Exporter(self._client, self._options.export_timeout_seconds)
+        while True:
             snapshot = self._client.server_now()
-            try:
-                rows = ContactSearch(self._client, self._state.total).updated_since(
-                    self._state.since, self._state.known
-                )
-            except TooMany as reason:
-                logger.info("Reading an export: %s", reason)
-            else:
+            rows = self._searched()
+            if rows is not None:
                 yield from self._found(rows, snapshot)
                 return
-        yield from self._export()
+            resumed = self._resumed(exporter)
+            yield from self._export(exporter, resumed)
+            if resumed is None:
+                return
+            # That was an earlier run's snapshot: what changed since then is still to be read.
+            self._state = self._state.next()
+            self._newest, self._read = "", 0
+
+    def _searched(self) -> list[dict[str, Any]] | None:
+        """What changed, as the API gives it; None when an export is to be read."""
+        if self._state.since is None or self._options.everything:
+            return None
+        search = ContactSearch(self._client, self._state.total)
+        try:
+            return search.updated_since(self._state.since, self._state.known)
+        except TooMany as reason:
+            logger.info("Reading an export: %s", reason)
+            return None
 
     def _found(self, rows: list[dict[str, Any]], snapshot: datetime) -> Iterator[list[Body]]:
         bodies = self._noted([self._codec.contact(row) for row in rows])
@@ -103,9 +116,10 @@ class RecipientReader:
 
     # Exports
 
-    def _export(self) -> Iterator[list[Body]]:
-        exporter = Exporter(self._client, self._options.export_timeout_seconds)
-        export, file, row = self._resumed(exporter) or (exporter.make(), 0, 0)
+    def _export(
+        self, exporter: Exporter, resumed: tuple[Export, int, int] | None
+    ) -> Iterator[list[Body]]:
+        export, file, row = resumed or (exporter.make(), 0, 0)
         from_the_start = file == row == 0
         snapshot = instant(export.created_at)
         for chunk in exporter.chunks(export, file, row):
