@@ -119,7 +119,7 @@ class JetStream:
         self._thread = threading.Thread(target=self._loop.run_forever, name="nats", daemon=True)
         self._thread.start()
         self._client = Client()
-        self._last_problem: Exception | None = None
+        self._first_problem: Exception | None = None
         self.js: JetStreamContext
         try:
             self.run(self._connect())
@@ -267,7 +267,7 @@ class JetStream:
             raise EventLogError(
                 "unavailable",
                 f"no NATS server lets us use stream {self.address.stream} "
-                f"({self._last_problem or error!r}): look at event_log_url, and whether the "
+                f"({self._first_problem or error!r}): look at event_log_url, and whether the "
                 "cluster runs",
             ) from error
         # From now on an outage is waited out: whatever is asked meanwhile fails by its timeout.
@@ -304,8 +304,8 @@ class JetStream:
         )
 
     async def _remember(self, error: Exception) -> None:
-        """Keep a connection's problem for the message of what fails by it."""
-        self._last_problem = error
+        """Keep a connection's first problem: those after it say less."""
+        self._first_problem = self._first_problem or error
 
     def _stop_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -9,6 +9,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 10.0
+LAST_HEAD_SECONDS = 2.0
+"""While the server stops."""
 PIECE_BYTES = 1 << 20
 """Most of a body that waits for the application; SendGrid's own are shorter."""
 
@@ -23,6 +25,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_head = True
+    _stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a request's head from now on."""
@@ -55,6 +58,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
+        if self._stopping:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Wake the application when the body is whole, not for each piece of it."""
@@ -71,11 +76,25 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
 
+    def shutdown(self) -> None:
+        """The server stops: answer what was begun.
+
+        That includes a connection that was taken and whose first request is still on its way:
+        closed now, it would look like a refusal, though the next process could have had it.
+        """
+        if self.cycle is None or (self._in_head and self._head_bytes):
+            self._stopping = True
+            self._start_timer(LAST_HEAD_SECONDS)
+        else:
+            super().shutdown()
+
     def _expect_head(self) -> None:
         self._in_head = True
-        self._head_bytes = 0
+        self._start_timer(LAST_HEAD_SECONDS if self._stopping else HEAD_SECONDS)
+
+    def _start_timer(self, seconds: float) -> None:
         self._stop_timer()
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        self._head_timer = self.loop.call_later(seconds, self._give_up)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

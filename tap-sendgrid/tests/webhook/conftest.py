@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -35,10 +37,16 @@ class RunningReceiver:
     log: EventLog
     receiver: Receiver
     private_key: ec.EllipticCurvePrivateKey
+    server: uvicorn.Server
 
     @property
     def url(self) -> str:
         return f"{self.base}/{PATH_TOKEN}"
+
+    def connect(self) -> socket.socket:
+        """A bare connection."""
+        address = urlsplit(self.base)
+        return socket.create_connection((str(address.hostname), address.port), timeout=10)
 
     def post(self, body: bytes, headers: dict[str, str], **more: Any) -> requests.Response:
         return requests.post(self.url, data=body, headers=headers, timeout=10, **more)
@@ -106,7 +114,8 @@ def start_receiver(
             stack.callback(stop)
             reading = open_event_log(log_url)
             stack.callback(reading.close)
-            return RunningReceiver(f"http://127.0.0.1:{port}", reading, receiver, private_key)
+            base = f"http://127.0.0.1:{port}"
+            return RunningReceiver(base, reading, receiver, private_key, server)
 
         yield start
 

@@ -45,7 +45,7 @@ def run(sim: Simulator, log_url: str) -> Run:
     return invoke
 
 
-def foreign(sim: Simulator, url: str = "https://user:pw@old.example.com/hook?key=1") -> Webhook:
+def foreign(sim: Simulator, url: str = "https://user:p.w@old.example.com/hook?key=1") -> Webhook:
     webhook = Webhook(f"id-{len(sim.account.webhooks)}", url, enabled=True)
     sim.account.webhooks.append(webhook)
     return webhook
@@ -67,7 +67,7 @@ def test_register_creates_a_signed_webhook_with_every_event(
     token = log.get("webhook.path_token")
     assert webhook.url == f"{BASE}/{token}"
     assert webhook.url in result.output
-    assert "pw" not in result.output
+    assert "p.w" not in result.output
     assert "key=1" not in result.output
     assert sim.account.webhooks[0] is other
     assert other.url.endswith("key=1"), "the other webhook is as it was"
@@ -128,7 +128,7 @@ def test_a_full_plan_offers_to_take_over_and_keeps_the_old_url(
     assert "allows 1 webhook(s)" in full.output
     assert "id-0  https://old.example.com/…" in full.output
     assert "--replace ID" in full.output
-    assert webhook.url.startswith("https://user:pw@old")
+    assert webhook.url.startswith("https://user:p.w@old")
 
     old = webhook.url
     taken = run("register", "--url", BASE, "--replace", "id-0")

@@ -1,0 +1,134 @@
+"""Who gets in: keys that change, and OAuth tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+from cryptography.hazmat.primitives.asymmetric import ec
+from sendgrid_simulator import public_key_text
+from tap_sendgrid.event_log import EventLogError
+from tap_sendgrid.webhook.keys import store_key
+
+Start = Callable[..., Any]
+
+
+def metric(receiver: Any, name: str) -> float:
+    """The value of a metric, labels included in the name."""
+    for line in receiver.look("/metrics").text.splitlines():
+        if line.startswith(name + " "):
+            return float(line.rsplit(" ", 1)[1])
+    return 0.0
+
+
+def sign(body: bytes, key: ec.EllipticCurvePrivateKey, timestamp: int | None = None) -> Any:
+    from sendgrid_simulator.signing import sign_body
+
+    return body, sign_body(body, key, timestamp)
+
+
+# -- keys that change --------------------------------------------------------------------------
+
+
+def test_a_key_stored_by_register_is_found_without_restart(
+    start_receiver: Start, private_key: ec.EllipticCurvePrivateKey
+) -> None:
+    receiver = start_receiver()
+    new = ec.generate_private_key(ec.SECP256R1())
+    store_key(receiver.log, "webhook-1", public_key_text(new))
+    assert receiver.post(*sign(b"[]", new)).status_code == 204
+    assert receiver.send().status_code == 204, "the old key stays good"
+
+
+def test_a_rotated_key_is_fetched_from_sendgrid_but_not_at_every_forgery(
+    start_receiver: Start,
+) -> None:
+    new = ec.generate_private_key(ec.SECP256R1())
+    fetched = []
+
+    def fetch() -> None:
+        fetched.append(1)
+        store_key(receiver.log, "webhook-1", public_key_text(new))
+
+    receiver = start_receiver(fetch=fetch)
+    assert receiver.post(*sign(b"[]", new)).status_code == 204
+    for _ in range(5):
+        forged = sign(b"[]", ec.generate_private_key(ec.SECP256R1()))
+        assert receiver.post(*forged).status_code == 401
+    assert len(fetched) == 1
+
+
+def test_a_fetch_that_fails_changes_nothing(start_receiver: Start) -> None:
+    def fetch() -> None:
+        raise EventLogError("unavailable", "no network")
+
+    receiver = start_receiver(fetch=fetch)
+    assert receiver.post(*sign(b"[]", ec.generate_private_key(ec.SECP256R1()))).status_code == 401
+    assert receiver.send().status_code == 204
+
+
+# -- OAuth -------------------------------------------------------------------------------------
+
+
+def test_oauth_tokens(start_receiver: Start) -> None:
+    receiver = start_receiver(oauth_client_id="sendgrid", oauth_client_secret="s3cret/+ü")
+    token_url = receiver.url + "/oauth/token"
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": "sendgrid",
+        "client_secret": "s3cret/+ü",
+    }
+
+    refused = receiver.send()
+    assert refused.status_code == 401
+    assert "invalid_token" in refused.text
+    assert refused.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+
+    granted = requests.post(token_url, data=form, timeout=10)
+    assert granted.status_code == 200
+    assert granted.json()["token_type"] == "Bearer"
+    assert granted.headers["cache-control"] == "no-store"
+    by_basic = requests.post(
+        token_url,
+        data={"grant_type": "client_credentials"},
+        headers={"Authorization": "Basic " + _basic("sendgrid", "s3cret%2F%2B%C3%BC")},
+        timeout=10,
+    )
+    for answer in (granted, by_basic):
+        body, headers = sign(b"[]", receiver.private_key)
+        bearer = {"Authorization": "Bearer " + answer.json()["access_token"]}
+        assert receiver.post(body, {**headers, **bearer}).status_code == 204
+        assert receiver.post(body, bearer).status_code == 401, "a token replaces no signature"
+
+    for change, status, error in (
+        ({"client_secret": "wrong"}, 401, "invalid_client"),
+        ({"client_id": "wrong"}, 401, "invalid_client"),
+        ({"grant_type": "password"}, 400, "unsupported_grant_type"),
+    ):
+        bad = requests.post(token_url, data={**form, **change}, timeout=10)
+        assert (bad.status_code, bad.json()) == (status, {"error": error})
+    body, headers = sign(b"[]", receiver.private_key)
+    for token in ("", "x", "99999999999.x.y", "Ä.", granted.json()["access_token"][:-1]):
+        forged = {**headers, "Authorization": f"Bearer {token}".encode()}
+        assert receiver.post(body, forged).status_code == 401
+
+
+def _basic(name: str, password: str) -> str:
+    import base64
+
+    return base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+def test_tokens_end(start_receiver: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver = start_receiver(oauth_client_id="a", oauth_client_secret="b")
+    monkeypatch.setattr("tap_sendgrid.webhook.oauth.TOKEN_SECONDS", -1)
+    token = receiver.receiver.tokens.issue()
+    body, headers = sign(b"[]", receiver.private_key)
+    answer = receiver.post(body, {**headers, "Authorization": f"Bearer {token}"})
+    assert answer.status_code == 401
+
+
+def test_without_oauth_there_is_no_token_endpoint(receiver: Any) -> None:
+    assert requests.post(receiver.url + "/oauth/token", timeout=10).status_code == 404
