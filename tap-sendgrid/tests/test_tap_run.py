@@ -1,4 +1,4 @@
-"""Whole runs: problems told and counted, the doctor, and the command line as a process."""
+"""Whole runs: problems told and counted, and the command line as a process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sendgrid_simulator import Fault, Simulator, SimulatorOptions
 from tap_sendgrid.api.errors import InvalidCredentials, InvalidSetting, IPRestricted, MissingApiKey
-from tap_sendgrid.doctor import examine
 from tap_sendgrid.event_log import open_event_log
 from tap_sendgrid.tap import TapSendGrid
 
@@ -143,97 +142,6 @@ def test_normal_lines_avoid_words_that_meltano_takes_for_failure(
     assert "trying again" in text
     assert "error" not in text
     assert "exception" not in text
-
-
-# -- the doctor -------------------------------------------------------------------------------
-
-
-def findings(run: TapRunner, *streams: str, **config: Any) -> list[str]:
-    chosen = {"catalog": run.catalog(*streams)} if streams else {}
-    tap = TapSendGrid(config=run.settings(**config), **chosen)
-    return [str(finding) for finding in examine(tap)]
-
-
-def line(lines: list[str], about: str) -> str:
-    return next(text for text in lines if text[6:].startswith(about))
-
-
-def test_the_doctor_finds_all_well(serve: Serve, tmp_path: Path) -> None:
-    run = serve(contacts=5)
-    url = f"sqlite:///{tmp_path / 'events.db'}"
-    open_event_log(url).close()
-    from tap_sendgrid.api.client import Client
-
-    flags = [text for text in FLAGS if text != "account_status_change"]
-    client = Client(run.simulator.api_key, run.simulator.url)
-    hook = client.post(
-        "/v3/user/webhooks/event/settings",
-        {"url": "https://hooks.example/x", "enabled": True, **dict.fromkeys(flags, True)},
-    )
-    client.request(
-        "PATCH", f"/v3/user/webhooks/event/settings/signed/{hook['id']}", body={"enabled": True}
-    )
-    lines = findings(run, *FOUR, "delivered", event_log_url=url)
-    assert {text[:4] for text in lines} == {"ok  "}
-    assert len(lines) == 7
-
-
-FLAGS = [
-    "group_resubscribe",
-    "delivered",
-    "group_unsubscribe",
-    "spam_report",
-    "bounce",
-    "deferred",
-    "unsubscribe",
-    "processed",
-    "open",
-    "click",
-    "dropped",
-    "account_status_change",
-]
-
-
-@pytest.mark.parametrize(
-    ("hook", "found"),
-    [
-        ({"enabled": False}, "switched off"),
-        ({"enabled": True}, "does not post processed"),
-        ({"enabled": True, **dict.fromkeys(FLAGS, True)}, "signing is off"),
-    ],
-)
-def test_the_doctor_looks_at_the_webhook(serve: Serve, hook: dict[str, bool], found: str) -> None:
-    run = serve()
-    assert "has none" in line(findings(run), "Webhook")
-    from tap_sendgrid.api.client import Client
-
-    url = "https://hooks.example/secret"
-    client = Client(run.simulator.api_key, run.simulator.url)
-    client.post("/v3/user/webhooks/event/settings", {"url": url, **hook})
-    assert found in line(findings(run, webhook_url=url), "Webhook")
-    elsewhere = line(findings(run, webhook_url="https://other.example"), "Webhook")
-    assert "has none for https://other.example" in elsewhere
-
-
-@pytest.mark.parametrize(
-    ("options", "config", "about", "found"),
-    [
-        ({}, {"api_key": "SG.a.b"}, "API key", "FAIL"),
-        ({}, {"api_key": ""}, "API key", "FAIL"),
-        ({"allowed_ips": ("10.0.0.1",)}, {}, "IP access", "IP Access Management"),
-        ({"scopes": ("mail.send",)}, {}, "Scopes", "lacks marketing.read"),
-        ({"generation": "none"}, {}, "Marketing Campaigns", "does not use it"),
-        ({"generation": "legacy"}, {}, "Marketing Campaigns", "legacy generation"),
-        ({"generation": "legacy"}, {"api_generation": "marketing"}, "Marketing", "FAIL"),
-        ({}, {"region": "eu"}, "Region", "no EU host for campaigns, lists"),
-        ({}, {"event_log_url": "sqlite:////nowhere/events.db"}, "Event log", "event_log_url"),
-        ({}, {"api_url": "http://127.0.0.1:9"}, "SendGrid", "check api_url"),
-    ],
-)
-def test_the_doctor_names_what_is_wrong(
-    serve: Serve, options: dict[str, Any], config: dict[str, Any], about: str, found: str
-) -> None:
-    assert found in line(findings(serve(**options), **config), about)
 
 
 # -- the process ------------------------------------------------------------------------------
