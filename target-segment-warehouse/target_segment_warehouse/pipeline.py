@@ -28,7 +28,7 @@ from target_segment_warehouse.messages import (
 from target_segment_warehouse.messages import Batch as BatchMessage
 from target_segment_warehouse.reader import Stopped
 from target_segment_warehouse.state import Watermark
-from target_segment_warehouse.streams import Stream
+from target_segment_warehouse.streams import InvalidSchemaError, Stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class Pipeline:
             number = self._batch.number if self._batch.segments else self._batch.number - 1
             self._watermark.add(json.loads(bytes(message.value)), number)
         elif isinstance(message, Schema):
-            self._receive_schema(message)
+            self._receive_schema(message, line)
         elif isinstance(message, BatchMessage):
             for stream in self._known(message.stream, line):
                 self._append(
@@ -190,8 +190,12 @@ class Pipeline:
             for stream in self._known(message.stream, line):
                 self._append(Activation(stream, message.version))
 
-    def _receive_schema(self, message: Schema) -> None:
-        for stream in self._mapper.register(message):
+    def _receive_schema(self, message: Schema, line: int) -> None:
+        try:
+            streams = self._mapper.register(message)
+        except InvalidSchemaError as error:
+            raise InvalidSchemaError(f"Line {line} of the input: {error}") from None
+        for stream in streams:
             if self._streams.get(stream.name) != stream:
                 self._streams[stream.name] = stream
                 self._append(

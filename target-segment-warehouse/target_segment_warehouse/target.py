@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import click
 from singer_sdk import Target
 from singer_sdk import typing as th
-from singer_sdk.exceptions import SingerSDKError
+from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
 from singer_sdk.helpers.capabilities import (
     CapabilitiesEnum,
     PluginCapabilities,
@@ -215,6 +215,8 @@ class TargetSegmentWarehouse(Target):
                 for line in format_history(read_history(warehouse, report)):
                     click.echo(line)
                 warehouse.close()
+        except ConfigValidationError:
+            raise  # the SDK tells of each setting that is wrong
         except EXPECTED as error:
             cls.logger.error("%s", error)  # noqa: TRY400
             cls.logger.debug("Where it came up", exc_info=True)
