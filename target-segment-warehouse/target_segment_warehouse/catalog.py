@@ -249,7 +249,7 @@ class Catalog:
 
     def _read(self, table: str) -> list[tuple[str, ...]]:
         names = ", ".join(f"coalesce({name}, '{{}}') AS {name}" for name in _TABLES[table])
-        return self._warehouse.query(  # type: ignore[return-value]
+        return self._warehouse.query(
             f"SELECT {names} FROM {self._warehouse.name(table)}"  # noqa: S608
         )
 

@@ -81,7 +81,7 @@ def take_apart(
     if any("k[" in expression for expression in selected):
         kinds = f", json_type(record, {pointers(found.kinds)}) AS k"
     workbench.execute(
-        f"CREATE OR REPLACE TEMP TABLE {CELLS} AS SELECT {', '.join(selected)} "
+        f"CREATE OR REPLACE TEMP TABLE {CELLS} AS SELECT {', '.join(selected)} "  # noqa: S608
         f"FROM (SELECT {', '.join(keep)}, {values}{kinds} FROM {relation})"
     )
     return cells

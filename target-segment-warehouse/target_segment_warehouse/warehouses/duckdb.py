@@ -184,7 +184,7 @@ class DuckDB(Warehouse):
 
     def find_existing(self, table: str, rows: str) -> None:
         self.execute(
-            f"CREATE OR REPLACE TEMP TABLE __existing AS "
+            "CREATE OR REPLACE TEMP TABLE __existing AS "  # noqa: S608
             f"SELECT id FROM {rows} SEMI JOIN {self.name(table)} USING (id)"
         )
 
