@@ -57,31 +57,28 @@ class Profile:
         return set(self.kinds.get(path, ())) - without
 
 
-def profile(workbench: Workbench, relation: str, expected: Iterable[Path] = ()) -> Profile:
+def profile(
+    workbench: Workbench, relation: str, rows: int, expected: Iterable[Path] = ()
+) -> Profile:
     """Look at the JSON texts in column ``record`` of a relation.
 
     Args:
         workbench: Has the relation.
         relation: Its name.
+        rows: How many there are.
         expected: Properties that are likely to be objects: looked into at once, which saves a pass
             for each level of nesting. That they are not there, or are not objects, does no harm.
-
-    Raises:
-        duckdb.InvalidInputException: If a text is not JSON as DuckDB reads it.
     """
-    rows = workbench.value(f"SELECT count(*) FROM {relation}")  # noqa: S608
     found: dict[Path, Counter[str]] = {}
     repeated = False
     objects = list(dict.fromkeys([(), *expected])) if rows else []
     done: set[Path] = set()
     while objects:
-        keys, repeats = _keys(workbench, relation, objects)
-        repeated |= repeats
-        if () in objects and workbench.value(
-            "SELECT count(*) > 0 FROM __keys WHERE keys IS NULL AND place = 1"
-        ):
+        keys = _keys(workbench, relation, objects)
+        if keys is None:
             return Profile(rows, {}, repeated_keys=False, are_objects=False)
-        paths = [(*parent, key) for parent, key in keys]
+        paths = sorted({(*parent, key) for parent, listed in keys for key in listed})
+        repeated = repeated or any(len(set(listed)) < len(listed) for _, listed in keys)
         kinds = _kinds(workbench, relation, paths)
         found |= kinds
         done.update(objects)
@@ -95,18 +92,20 @@ def profile(workbench: Workbench, relation: str, expected: Iterable[Path] = ()) 
 
 def _keys(
     workbench: Workbench, relation: str, objects: Sequence[Path]
-) -> tuple[list[tuple[Path, str]], bool]:
-    """The keys of these objects over all records, and whether one has a key twice."""
-    workbench.execute(
-        f"""CREATE OR REPLACE TEMP TABLE __keys AS
-        SELECT DISTINCT unnest(keys) AS keys, generate_subscripts(keys, 1) AS place
-        FROM (SELECT DISTINCT json_keys(record, {pointers(objects)}) AS keys FROM {relation})"""  # noqa: S608
+) -> list[tuple[Path, list[str]]] | None:
+    """The lists of keys that these objects have in some record; None if a record is no object.
+
+    Records of a stream have few different lists, so this is little however many there are.
+    """
+    lists = workbench.query(
+        f"SELECT DISTINCT json_keys(record, {pointers(objects)}) FROM {relation}"  # noqa: S608
     )
-    found = workbench.query("SELECT DISTINCT place, unnest(keys) AS key FROM __keys ORDER BY ALL")
-    repeated = workbench.value(
-        "SELECT count(*) > 0 FROM __keys WHERE len(list_distinct(keys)) < len(keys)"
-    )
-    return [(objects[place - 1], key) for place, key in found], repeated
+    found = [
+        (path, keys) for (listed,) in lists for path, keys in zip(objects, listed, strict=True)
+    ]
+    if any(keys is None for path, keys in found if path == ()):
+        return None
+    return [(path, keys) for path, keys in found if keys is not None]
 
 
 def _kinds(workbench: Workbench, relation: str, paths: Sequence[Path]) -> dict[Path, Counter[str]]:

@@ -98,7 +98,7 @@ class RowLoader:
         """
         found = staged.profile
         paths = _paths(stream, table, found)
-        if _is_the_id(stream, table, found) and not self._has_long_ids(staged.relation):
+        if _is_the_id(stream, table, found) and not self._has_long_ids(staged):
             paths.remove(_ID)
         names = table.namer.columns(paths)
         columns, overflowing = make_room(
@@ -270,10 +270,11 @@ class RowLoader:
             self._warehouse.delete(table.name, select)
         return count
 
-    def _has_long_ids(self, relation: str) -> bool:
-        long = f"strlen(record) > {MAX_ID_BYTES}"
-        long += f" AND strlen(json_extract_string(record, '/id')) > {MAX_ID_BYTES}"
-        return self._count(f"{relation} WHERE {long}") > 0
+    def _has_long_ids(self, staged: Staged) -> bool:
+        if staged.longest <= MAX_ID_BYTES:
+            return False
+        long = f"strlen(json_extract_string(record, '/id')) > {MAX_ID_BYTES}"
+        return self._count(f"{staged.relation} WHERE {long}") > 0
 
     def _count(self, relation: str) -> int:
         return int(self._workbench.value(f"SELECT count(*) FROM {relation}"))  # noqa: S608

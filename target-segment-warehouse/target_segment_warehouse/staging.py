@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from target_segment_warehouse.naming import Path
 from target_segment_warehouse.normalise import LONG_NUMBER, Normaliser, Replaced
@@ -14,6 +15,10 @@ from target_segment_warehouse.workbench import Workbench
 
 _RAW = "__raw"
 _EXACT = "__exact"
+# How often the bytes of a batch are on the workbench at the same time, and what one column of a
+# batch, however few its rows, takes there.
+_COPIES = 6
+_COLUMN_BYTES = 200_000
 
 
 class InvalidRecordError(ValueError):
@@ -42,6 +47,7 @@ class Staged:
     Attributes:
         relation: Columns ``line``, ``record`` and ``extracted``.
         profile: Their shape.
+        longest: Size of the largest record, in bytes.
         replaced: By line: values of which only a replacement could be kept.
         place: What to call a line in messages.
     """
@@ -49,6 +55,7 @@ class Staged:
     relation: str
     profile: Profile
     place: Place
+    longest: int = 0
     replaced: dict[int, list[Replaced]] = field(default_factory=dict)
 
 
@@ -74,8 +81,10 @@ def stage(
     Raises:
         InvalidRecordError: If a record is no JSON object.
     """
+    workbench.allow(_COPIES * records.nbytes)
     workbench.register(_RAW, records)
-    staged = Staged(_RAW, Profile(0, {}, False), place)
+    longest = pc.max(pc.binary_length(records["record"])).as_py() or 0
+    staged = Staged(_RAW, Profile(0, {}, False), place, longest)
     exact = _Exact(workbench, staged, keep_nul)
     # An unpaired surrogate is all that makes JSON, as the reader of messages lets it in, invalid.
     exact.rewrite(
@@ -83,7 +92,7 @@ def stage(
     )
     if not checked:
         _require_json(workbench, staged)
-    staged.profile = profile(workbench, staged.relation, expected)
+    staged.profile = profile(workbench, staged.relation, len(records), expected)
     if not staged.profile.are_objects:
         line = workbench.value(
             f"SELECT min(line) FROM {staged.relation} WHERE json_type(record) <> 'OBJECT'"  # noqa: S608
@@ -95,7 +104,8 @@ def stage(
     elif any(kinds["DOUBLE"] for kinds in staged.profile.kinds.values()):
         rewritten = exact.rewrite(f"regexp_matches(record, '{LONG_NUMBER}')")
     if rewritten:
-        staged.profile = profile(workbench, staged.relation, expected)
+        staged.profile = profile(workbench, staged.relation, len(records), expected)
+    workbench.allow(_COPIES * records.nbytes + _COLUMN_BYTES * len(staged.profile.kinds))
     return staged
 
 

@@ -19,8 +19,9 @@ PHYSICAL = {
 }
 """Types on the workbench."""
 
-# What is at work is bounded by the size of a batch; this only stops what has gone wrong.
-MEMORY_LIMIT = "2GB"
+# What DuckDB may hold, in bytes, unless a batch needs more: it keeps what it has read of a
+# warehouse file for as long as it has room.
+MEMORY_BYTES = 160 << 20
 # Rows that a reader hands over at a time.
 READER_ROWS = 10_000
 
@@ -35,14 +36,21 @@ class Workbench:
         self._connection = duckdb.connect(
             config={
                 "threads": 2,
-                "memory_limit": MEMORY_LIMIT,
+                "memory_limit": f"{MEMORY_BYTES}B",
                 "preserve_insertion_order": False,
                 "temp_directory": tempfile.gettempdir(),
                 # No look at the network for extensions that the file formats in use do not need.
                 "autoinstall_known_extensions": False,
             }
         )
+        self._allowed = MEMORY_BYTES
         self.execute("SET TimeZone = 'UTC'")
+
+    def allow(self, size: int) -> None:
+        """Let this many bytes be held, if that is more than is allowed already."""
+        if size > self._allowed:
+            self._allowed = size
+            self.execute(f"SET memory_limit = '{size}B'")
 
     def execute(self, sql: str) -> None:
         """Run one statement."""
