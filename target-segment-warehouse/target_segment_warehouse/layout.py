@@ -90,7 +90,8 @@ class Planner:
             for path, name in self._layout.names.items()
             if declared.get(path) is not None or table.columns.get(name) is Type.TIMESTAMP
         }
-        self._seen = Observations(warehouse.workbench, found, cells, lenient)
+        likely = {path: table.columns.get(names[path]) or declared.get(path) for path in cells}
+        self._seen = Observations(warehouse.workbench, found, cells, lenient, likely)
 
     def plan(self) -> Layout:
         """Name and type the columns, and change the table to take them."""
@@ -113,13 +114,14 @@ class Planner:
     def _new(self, path: Path) -> Column | None:
         """A column that is not there yet; None if there is no call for it."""
         seen, wanted, cell = self._seen, self._declared.get(path), self._cells[path]
-        values = seen.narrowest(path)
+        type_: Type | None
         if wanted is None:
             # Declared without a type, and no value to tell it by: text holds whatever comes.
-            type_ = values or (Type.TEXT if path in self._declared else None)
+            type_ = seen.narrowest(path) or (Type.TEXT if path in self._declared else None)
         elif seen.fits(path, wanted):
             type_ = wanted
         else:
+            values = seen.narrowest(path)
             type_ = join(wanted, values)
             if type_ is not None and not seen.fits(path, type_):
                 # Numbers that all are integers, too long for a float.

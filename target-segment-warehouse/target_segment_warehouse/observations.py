@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from target_segment_warehouse.cells import CELLS, Cell, exact_float, stamp
 from target_segment_warehouse.naming import Path
@@ -12,13 +12,15 @@ from target_segment_warehouse.workbench import Workbench
 
 
 class Observations:
-    """The types of the values in ``__cells``, found in one query.
+    """The types of the values in ``__cells``.
 
     Args:
-        workbench: The workbench, with ``__cells``.
+        workbench: Has ``__cells``.
         found: The profile of the records.
         cells: The properties' columns.
         lenient: Properties whose strings are timestamps even where they name no zone.
+        likely: The type that each property will have if its values fit; None if it is to be found.
+            All these questions are asked in one query, others when they come up.
     """
 
     def __init__(
@@ -27,47 +29,65 @@ class Observations:
         found: Profile,
         cells: Mapping[Path, Cell],
         lenient: set[Path],
+        likely: Mapping[Path, Type | None],
     ) -> None:
+        self._workbench = workbench
+        self._cells = cells
+        self._lenient = lenient
         self._kinds = {path: found.value_kinds(path) for path in cells}
-        checks: list[tuple[Path, Type]] = []
-        tests: list[str] = []
-        for path, cell in cells.items():
-            for type_, converted in self._candidates(path, cell, path not in lenient):
-                checks.append((path, type_))
-                tests.append(f"count({converted}) = count({cell.text})")
-        self._fits: set[tuple[Path, Type]] = set()
-        if tests:
-            (results,) = workbench.query(f"SELECT {', '.join(tests)} FROM {CELLS}")  # noqa: S608
-            self._fits = {check for check, fits in zip(checks, results, strict=True) if fits}
+        self._fits: dict[tuple[Path, Type], bool] = {}
+        self._ask(
+            (path, type_)
+            for path in cells
+            for type_ in ([likely[path]] if likely[path] else _ORDER)
+            if type_ is not None
+        )
 
-    def _candidates(self, path: Path, cell: Cell, strict: bool) -> list[tuple[Type, str]]:
+    def _ask(self, questions: Iterable[tuple[Path, Type]]) -> None:
+        asked = [question for question in questions if self._needs_a_look(*question)]
+        if asked:
+            tests = ", ".join(self._test(path, type_) for path, type_ in asked)
+            (answers,) = self._workbench.query(f"SELECT {tests} FROM {CELLS}")  # noqa: S608
+            self._fits |= dict(zip(asked, map(bool, answers), strict=True))
+
+    def _needs_a_look(self, path: Path, type_: Type) -> bool:
+        """Whether the kinds of the values leave it open if the type fits."""
         kinds = self._kinds[path]
-        if not kinds:
-            return []
-        if kinds == {"VARCHAR"}:
-            return [(Type.TIMESTAMP, stamp(cell.text, strict=strict))]
-        if kinds <= INTEGERS:
-            integer = f"TRY_CAST({cell.text} AS BIGINT)"
-            return [(Type.INTEGER, integer), (Type.FLOAT, exact_float(cell.text))]
-        if kinds <= {*INTEGERS, "DOUBLE"}:
-            return [(Type.FLOAT, exact_float(cell.text))]
-        return []
+        if type_ is Type.INTEGER:
+            return "UBIGINT" in kinds and kinds <= INTEGERS
+        return bool(kinds) and (
+            (type_ is Type.FLOAT and kinds <= {*INTEGERS, "DOUBLE"})
+            or (type_ is Type.TIMESTAMP and kinds == {"VARCHAR"})
+        )
 
-    def has_values(self, path: Path) -> bool:
-        """Whether any record has a value."""
-        return bool(self._kinds[path])
+    def _test(self, path: Path, type_: Type) -> str:
+        text = self._cells[path].text
+        if type_ is Type.TIMESTAMP:
+            converted = stamp(text, strict=path not in self._lenient)
+        elif type_ is Type.INTEGER:
+            converted = f"TRY_CAST({text} AS BIGINT)"
+        else:
+            converted = exact_float(text)
+        return f"count({converted}) = count({text})"
 
     def fits(self, path: Path, type_: Type) -> bool:
         """Whether the type holds every value exactly."""
-        if type_ is Type.TEXT or not self._kinds[path]:
+        kinds = self._kinds[path]
+        if type_ is Type.TEXT or not kinds:
             return True
         if type_ is Type.BOOLEAN:
-            return self._kinds[path] == {"BOOLEAN"}
-        return (path, type_) in self._fits
+            return kinds == {"BOOLEAN"}
+        if not self._needs_a_look(path, type_):
+            return type_ is Type.INTEGER and kinds <= INTEGERS
+        if (path, type_) not in self._fits:
+            self._ask([(path, type_)])
+        return self._fits[path, type_]
 
     def narrowest(self, path: Path) -> Type | None:
         """The narrowest type that holds every value exactly; None if there are none."""
         if not self._kinds[path]:
             return None
-        order = (Type.BOOLEAN, Type.INTEGER, Type.FLOAT, Type.TIMESTAMP)
-        return next((type_ for type_ in order if self.fits(path, type_)), Type.TEXT)
+        return next((type_ for type_ in _ORDER if self.fits(path, type_)), Type.TEXT)
+
+
+_ORDER = (Type.BOOLEAN, Type.INTEGER, Type.FLOAT, Type.TIMESTAMP)

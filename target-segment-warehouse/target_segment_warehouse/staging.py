@@ -81,9 +81,10 @@ def stage(
     Raises:
         InvalidRecordError: If a record is no JSON object.
     """
-    workbench.allow(_COPIES * records.nbytes)
-    workbench.register(_RAW, records)
     longest = pc.max(pc.binary_length(records["record"])).as_py() or 0
+    needed = _COPIES * (records.nbytes + longest)
+    workbench.allow(needed)
+    workbench.register(_RAW, records)
     staged = Staged(_RAW, Profile(0, {}, False), place, longest)
     exact = _Exact(workbench, staged, keep_nul)
     # An unpaired surrogate is all that makes JSON, as the reader of messages lets it in, invalid.
@@ -105,7 +106,7 @@ def stage(
         rewritten = exact.rewrite(f"regexp_matches(record, '{LONG_NUMBER}')")
     if rewritten:
         staged.profile = profile(workbench, staged.relation, len(records), expected)
-    workbench.allow(_COPIES * records.nbytes + _COLUMN_BYTES * len(staged.profile.kinds))
+    workbench.allow(needed + _COLUMN_BYTES * len(staged.profile.kinds))
     return staged
 
 
