@@ -92,7 +92,7 @@ class Report:
     """
 
     run_id: str = field(
-        default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+        default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:8]}"
     )
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     entries: dict[str, Entry] = field(default_factory=dict)

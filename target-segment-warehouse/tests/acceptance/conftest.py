@@ -9,7 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
-from .harness import Warehouse, Zygote
+from .harness import Warehouse
+from .processes import Zygote
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +59,11 @@ def make_warehouse(
 def warehouse(engine: str, make_warehouse: Callable[[str], Warehouse]) -> Warehouse:
     """An empty warehouse."""
     return make_warehouse(engine)
+
+
+@pytest.fixture(scope="module", params=["duckdb", "postgres"])
+def module_warehouse(
+    request: pytest.FixtureRequest, make_warehouse: Callable[[str], Warehouse]
+) -> Warehouse:
+    """A warehouse that the tests of a module share, one on each engine."""
+    return make_warehouse(request.param)

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from .harness import Warehouse, events, record, schema
+from .harness import Warehouse
+from .messages import events, record, schema
 
 MODES = ["view", "table"]
 

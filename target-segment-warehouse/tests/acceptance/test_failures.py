@@ -18,7 +18,8 @@ import duckdb
 import psycopg
 import pytest
 
-from .harness import Warehouse, encode, events, record, schema, state
+from .harness import Warehouse
+from .messages import encode, events, record, schema, state
 
 ON_POSTGRES = pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 ON_DUCKDB = pytest.mark.parametrize("engine", ["duckdb"], indirect=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from .harness import SCHEMA, Warehouse, events, record, schema
+from .harness import SCHEMA, Warehouse
+from .messages import events, record, schema
 
 SHARED = "shared_by_many_names_of_a_length_that_no_postgres_ever_takes_unc"
 NAMES = [

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from .harness import Message, events, record, schema, state
+from .messages import Message, events, record, schema, state
 
 KILLS = int(os.environ.get("KILLS", "6"))
 RECEIVED = "2026-03-01T10:00:00Z"

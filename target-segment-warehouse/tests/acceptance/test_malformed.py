@@ -8,7 +8,8 @@ import json
 
 import pytest
 
-from .harness import Line, Warehouse, encode, record, schema, state
+from .harness import Warehouse
+from .messages import Line, encode, record, schema, state
 
 SECRET = "payload-4711"
 

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from target_segment_warehouse.naming import column_name
 
-from .harness import Message, Warehouse, events, record, schema
+from .harness import Warehouse
+from .messages import Message, events, record, schema
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "30"))
 

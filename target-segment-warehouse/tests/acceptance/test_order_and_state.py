@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from .harness import Message, Warehouse, encode, events, record, schema, state
+from .harness import Warehouse
+from .messages import Message, encode, events, record, schema, state
 
 
 def batch(warehouse: Warehouse, stream: str, *rows: Message, kind: str = "jsonl") -> Message:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from .harness import Warehouse, encode, events, record, schema, state
+from .harness import Warehouse
+from .messages import encode, events, record, schema, state
 
 COMMAND = Path(sys.executable).with_name("target-segment-warehouse")
 
