@@ -18,7 +18,7 @@ _EXACT = "__exact"
 # How often the bytes of a batch are on the workbench at the same time, and what one column of a
 # batch, however few its rows, takes there.
 _COPIES = 6
-_COLUMN_BYTES = 200_000
+COLUMN_BYTES = 200_000
 
 
 class InvalidRecordError(ValueError):
@@ -106,7 +106,7 @@ def stage(
         rewritten = exact.rewrite(f"regexp_matches(record, '{LONG_NUMBER}')")
     if rewritten:
         staged.profile = profile(workbench, staged.relation, len(records), expected)
-    workbench.allow(needed + _COLUMN_BYTES * len(staged.profile.kinds))
+    workbench.allow(needed + COLUMN_BYTES * len(staged.profile.kinds))
     return staged
 
 
