@@ -233,6 +233,7 @@ class Activity:
     ) -> Union:
         union = unite(tables, fixed)
         union.limit(self._warehouse.dialect.max_columns, keep)
+        self._warehouse.workbench.allow_columns(len(union.types))
         return union
 
     def _select(

@@ -17,7 +17,7 @@ from target_segment_warehouse.overflow import OVERFLOWING, gather, make_room, na
 from target_segment_warehouse.profile import Profile
 from target_segment_warehouse.reports import Entry
 from target_segment_warehouse.sqltext import literal, quote
-from target_segment_warehouse.staging import COLUMN_BYTES, Place, Staged
+from target_segment_warehouse.staging import Place, Staged
 from target_segment_warehouse.streams import Collection, Stream
 from target_segment_warehouse.types import Type
 from target_segment_warehouse.versions import DELETED_AT, VERSION
@@ -112,7 +112,7 @@ class RowLoader:
             [*columns, *((key,) for key in stream.key), _RECEIVED_AT, _DELETED_AT]
         )
         # Declared columns take room too, with values or without.
-        self._workbench.allow(COLUMN_BYTES * len(needed))
+        self._workbench.allow_columns(max(len(needed) + len(overflowing), len(table.columns)))
         cells = take_apart(
             self._workbench, staged.relation, found, list(needed), ["line", "extracted"]
         )

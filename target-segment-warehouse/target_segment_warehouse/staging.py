@@ -15,10 +15,8 @@ from target_segment_warehouse.workbench import Workbench
 
 _RAW = "__raw"
 _EXACT = "__exact"
-# How often the bytes of a batch are on the workbench at the same time, and what one column of a
-# batch, however few its rows, takes there.
+# How often the bytes of a batch are on the workbench at the same time.
 _COPIES = 6
-COLUMN_BYTES = 200_000
 
 
 class InvalidRecordError(ValueError):
@@ -82,8 +80,7 @@ def stage(
         InvalidRecordError: If a record is no JSON object.
     """
     longest = pc.max(pc.binary_length(records["record"])).as_py() or 0
-    needed = _COPIES * (records.nbytes + longest)
-    workbench.allow(needed)
+    workbench.allow(_COPIES * (records.nbytes + longest))
     workbench.register(_RAW, records)
     staged = Staged(_RAW, Profile(0, {}, False), place, longest)
     exact = _Exact(workbench, staged, keep_nul)
@@ -106,7 +103,6 @@ def stage(
         rewritten = exact.rewrite(f"regexp_matches(record, '{LONG_NUMBER}')")
     if rewritten:
         staged.profile = profile(workbench, staged.relation, len(records), expected)
-    workbench.allow(needed + COLUMN_BYTES * len(staged.profile.kinds))
     return staged
 
 

@@ -22,6 +22,9 @@ PHYSICAL = {
 # What DuckDB may hold, in bytes, unless a batch needs more: it keeps what it has read of a
 # warehouse file for as long as it has room.
 MEMORY_BYTES = 160 << 20
+# What a column takes, in bytes, even of a single row: a vector or two in each step of a query.
+_COLUMN_BYTES = 400_000
+_FEW_COLUMNS = 100
 # Rows that a reader hands over at a time.
 READER_ROWS = 10_000
 
@@ -51,6 +54,11 @@ class Workbench:
         if size > self._allowed:
             self._allowed = size
             self.execute(f"SET memory_limit = '{size}B'")
+
+    def allow_columns(self, count: int) -> None:
+        """Let rows with this many columns be worked on, however few rows they are."""
+        if count > _FEW_COLUMNS:
+            self.allow(MEMORY_BYTES + count * _COLUMN_BYTES)
 
     def execute(self, sql: str) -> None:
         """Run one statement."""
