@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from singer_sdk.exceptions import MissingKeyPropertiesError
-
 from target_segment_warehouse.activity import Activity
 from target_segment_warehouse.catalog import META, OVERFLOW, Table
 from target_segment_warehouse.cells import CELLS, Cell, stamp, take_apart
 from target_segment_warehouse.discards import Discard
+from target_segment_warehouse.keys import MAX_ID_BYTES, id_of, require_keys
 from target_segment_warehouse.layout import Column, Layout, Planner
 from target_segment_warehouse.naming import Path, column_name
 from target_segment_warehouse.overflow import OVERFLOWING, gather, make_room, narrow
 from target_segment_warehouse.profile import Profile
 from target_segment_warehouse.reports import Entry
 from target_segment_warehouse.sqltext import literal, quote
-from target_segment_warehouse.staging import Place, Staged
+from target_segment_warehouse.staging import Staged
 from target_segment_warehouse.streams import Collection, Stream
 from target_segment_warehouse.types import Type
 from target_segment_warehouse.versions import DELETED_AT, VERSION
@@ -29,9 +28,6 @@ _ROWS = "__rows"
 _RECEIVED_AT = ("received_at",)
 _DELETED_AT = (DELETED_AT,)
 _ID = ("id",)
-
-MAX_ID_BYTES = 1024
-"""The longest ``id``, as in Segment's tables; a longer key is in its own column (``_id``) too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +112,7 @@ class RowLoader:
         cells = take_apart(
             self._workbench, staged.relation, found, list(needed), ["line", "extracted"]
         )
-        _require_keys(self._workbench, stream, cells, staged.place)
+        require_keys(self._workbench, stream, cells, staged.place)
         computed = self._computed(table, cells, found, stamps)
         layout = self._lay_out(stream, table, cells, found, computed, names, columns)
         if overflowing:
@@ -313,37 +309,6 @@ def _are_stamps(workbench: Workbench, cell: Cell) -> bool:
     )
 
 
-def _require_keys(
-    workbench: Workbench, stream: Stream, cells: Mapping[Path, Cell], place: Place
-) -> None:
-    for key in stream.key:
-        line = workbench.value(
-            f"SELECT min(line) FROM {CELLS} WHERE {cells[key,].text} IS NULL"  # noqa: S608
-        )
-        if line is not None:
-            raise MissingKeyPropertiesError(
-                f"The record of stream '{stream.name}' on {place.of(line)} has no value for "
-                f"the key property '{key}'. Nothing of this flush was loaded."
-            )
-
-
-def _id(stream: Stream, cells: Mapping[Path, Cell]) -> str:
-    """SQL for the row's id: the key's text; several joined so that no two keys look alike.
-
-    One that an index cannot hold (2704 bytes on Postgres) ends in a hash of it.
-    """
-    if not stream.key:
-        return "CAST(uuidv7() AS VARCHAR)"
-    texts = [cells[key,].text for key in stream.key]
-    if len(texts) > 1:
-        texts = [rf"replace(replace({text}, '\', '\\'), '_', '\_')" for text in texts]
-    id_ = " || '_' || ".join(texts)
-    return (
-        f"CASE WHEN strlen({id_}) > {MAX_ID_BYTES} "
-        f"THEN left({id_}, {MAX_ID_BYTES // 8}) || '_' || sha256({id_}) ELSE {id_} END"
-    )
-
-
 def _type_rows(
     workbench: Workbench,
     stream: Stream,
@@ -356,7 +321,7 @@ def _type_rows(
     received = stamp(cells[_RECEIVED_AT].text)
     selected = [
         "line AS __line",
-        f"{_id(stream, cells)} AS id",
+        f"{id_of(stream, cells)} AS id",
         f"coalesce({received}, {stamp('extracted')}, {flush}) AS received_at",
         f"{flush} AS uuid_ts",
     ]

@@ -1,0 +1,52 @@
+"""Row ids: the key of a record as one text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from singer_sdk.exceptions import MissingKeyPropertiesError
+
+from target_segment_warehouse.cells import CELLS, Cell
+from target_segment_warehouse.naming import Path
+from target_segment_warehouse.staging import Place
+from target_segment_warehouse.streams import Stream
+from target_segment_warehouse.workbench import Workbench
+
+MAX_ID_BYTES = 1024
+"""The longest ``id``, as in Segment's tables; a longer key is in its own column (``_id``) too."""
+
+
+def require_keys(
+    workbench: Workbench, stream: Stream, cells: Mapping[Path, Cell], place: Place
+) -> None:
+    """Make sure that every record has a value for each key property.
+
+    Raises:
+        MissingKeyPropertiesError: With the place of the first that has not.
+    """
+    for key in stream.key:
+        line = workbench.value(
+            f"SELECT min(line) FROM {CELLS} WHERE {cells[key,].text} IS NULL"  # noqa: S608
+        )
+        if line is not None:
+            raise MissingKeyPropertiesError(
+                f"The record of stream '{stream.name}' on {place.of(line)} has no value for "
+                f"the key property '{key}'. Nothing of this flush was loaded."
+            )
+
+
+def id_of(stream: Stream, cells: Mapping[Path, Cell]) -> str:
+    """SQL for the row's id: the key's text; several joined so that no two keys look alike.
+
+    One that an index cannot hold (2704 bytes on Postgres) ends in a hash of it.
+    """
+    if not stream.key:
+        return "CAST(uuidv7() AS VARCHAR)"
+    texts = [cells[key,].text for key in stream.key]
+    if len(texts) > 1:
+        texts = [rf"replace(replace({text}, '\', '\\'), '_', '\_')" for text in texts]
+    id_ = " || '_' || ".join(texts)
+    return (
+        f"CASE WHEN strlen({id_}) > {MAX_ID_BYTES} "
+        f"THEN left({id_}, {MAX_ID_BYTES // 8}) || '_' || sha256({id_}) ELSE {id_} END"
+    )
