@@ -11,7 +11,7 @@ from target_segment_warehouse.cells import CELLS, Cell, stamp, take_apart
 from target_segment_warehouse.discards import Discard
 from target_segment_warehouse.keys import MAX_ID_BYTES, id_of, require_keys
 from target_segment_warehouse.layout import Column, Layout, Planner
-from target_segment_warehouse.naming import Path, column_name
+from target_segment_warehouse.naming import Path
 from target_segment_warehouse.overflow import OVERFLOWING, gather, make_room, narrow
 from target_segment_warehouse.profile import Profile
 from target_segment_warehouse.reports import Entry
@@ -297,7 +297,7 @@ def _is_the_id(stream: Stream, table: Table, found: Profile) -> bool:
     """Whether the property ``id`` is all in the row's ``id``, and needs no ``_id`` beside it."""
     return (
         stream.key == ("id",)
-        and column_name(_ID) not in table.columns
+        and not table.columns_of.get(_ID)
         and found.value_kinds(_ID) <= {"VARCHAR"}
         and stream.columns.get(_ID) in {None, Type.TEXT}
     )

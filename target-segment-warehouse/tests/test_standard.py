@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from singer_sdk.testing import SuiteConfig, get_target_test_class
-
 from target_segment_warehouse.target import TargetSegmentWarehouse
 
 
@@ -15,9 +13,8 @@ class _Standard:
     """Gives the runner, made when the class is, the warehouse of each test."""
 
     @pytest.fixture(autouse=True)
-    def warehouse(self, request: pytest.FixtureRequest, runner: Any) -> Iterator[None]:
+    def warehouse(self, request: pytest.FixtureRequest, runner: Any) -> None:
         runner.config = {"warehouse_url": request.getfixturevalue(self.url_fixture)}
-        yield
 
     url_fixture: str
 
