@@ -8,6 +8,7 @@ import re
 import ssl
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -31,6 +32,7 @@ from tap_sendgrid.event_log.base import EventLogError
 DEFAULT_REPLICAS = 3
 DEFAULT_TIMEOUT_SECONDS = 5.0
 CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
 OLDEST_SERVER = (2, 11)
 """From here on many messages can be had with one request."""
 
@@ -116,6 +118,8 @@ class JetStream:
         self.address = address
         self.timeout = float(address.options.get("timeout", DEFAULT_TIMEOUT_SECONDS))
         self._loop = asyncio.new_event_loop()
+        self._closing = False
+        self._submitting = threading.Lock()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nats", daemon=True)
         self._thread.start()
         self._client = Client()
@@ -131,20 +135,29 @@ class JetStream:
         """The result of a coroutine, from any thread.
 
         Raises:
-            EventLogError: The cluster cannot do it.
+            EventLogError: The cluster cannot do it, or the connection is closed meanwhile.
         """
-        try:
+        with self._submitting:
+            if self._closing:
+                work.close()
+                raise self._closed()
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
             return future.result()
         except EventLogError:
             raise
+        except CancelledError:
+            raise self._closed() from None
         except (TimeoutError, nats.errors.Error, OSError, RuntimeError) as error:
             work.close()
             raise self._as_log_error(error) from error
 
     def close(self) -> None:
-        """Close the connection and end the thread; once is enough."""
-        if self._loop.is_closed():
+        """Close the connection and end the thread; once is enough.
+
+        What other threads still wait for ends with an ``EventLogError``.
+        """
+        if self._closing:
             return
         try:
             self.run(self._client.close())
@@ -307,7 +320,25 @@ class JetStream:
         """Keep a connection's first problem: those after it say less."""
         self._first_problem = self._first_problem or error
 
+    def _closed(self) -> EventLogError:
+        return EventLogError(
+            "unavailable", f"the connection to the NATS stream {self.address.stream} is closed"
+        )
+
     def _stop_loop(self) -> None:
+        # Whoever submitted before this waits for a task that the loop has; nobody comes after.
+        with self._submitting:
+            self._closing = True
+            ending = asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop)
+        ending.result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _cancel_all(self) -> None:
+        """End every task: a thread that waits for one would wait for ever when the loop stops."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tap_sendgrid.event_log import EventLog, open_event_log
@@ -119,3 +120,17 @@ def log(log_url: str) -> Iterator[EventLog]:
     event_log = open_event_log(log_url)
     yield event_log
     event_log.close()
+
+
+@pytest.fixture
+def open_log() -> Iterator[Callable[..., EventLog]]:
+    """Opens logs that are closed when the test is over."""
+    logs: list[EventLog] = []
+
+    def begin(url: str, **more: Any) -> EventLog:
+        logs.append(open_event_log(url, **more))
+        return logs[-1]
+
+    yield begin
+    for log in logs:
+        log.close()

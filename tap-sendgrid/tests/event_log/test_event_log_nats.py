@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import ipaddress
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tap_sendgrid.event_log import Delivery, EventLog, EventLogError, open_event_log
-from tap_sendgrid.event_log.nats_client import NatsAddress
+from tap_sendgrid.event_log.nats_client import JetStream, NatsAddress
 
 
 def stream() -> str:
@@ -26,19 +28,6 @@ def stream() -> str:
 
 def delivery(text: str, age: timedelta = timedelta()) -> Delivery:
     return Delivery(text.encode(), datetime.now(UTC) - age)
-
-
-@pytest.fixture
-def open_log() -> Iterator[Callable[..., EventLog]]:
-    logs: list[EventLog] = []
-
-    def begin(url: str, **more: Any) -> EventLog:
-        logs.append(open_event_log(url, **more))
-        return logs[-1]
-
-    yield begin
-    for log in logs:
-        log.close()
 
 
 # -- addresses ---------------------------------------------------------------------------------
@@ -71,6 +60,20 @@ def test_no_server(caplog: pytest.LogCaptureFixture) -> None:
     assert caught.value.kind == "unavailable"
     assert "secret" not in str(caught.value) + caplog.text
     assert time.monotonic() - started < 30
+
+
+def test_closing_ends_what_other_threads_wait_for(nats_server: Any) -> None:
+    connection = JetStream(NatsAddress.parse(f"nats://127.0.0.1:{nats_server.port}/{stream()}"))
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(connection.run, asyncio.sleep(600)) for _ in range(4)]
+        time.sleep(0.2)
+        connection.close()
+        for each in waiting:
+            with pytest.raises(EventLogError, match="is closed"):
+                each.result(timeout=10)
+    with pytest.raises(EventLogError, match="is closed"):
+        connection.run(asyncio.sleep(0))
+    connection.close()
 
 
 # -- one server --------------------------------------------------------------------------------

@@ -9,14 +9,14 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sendgrid_simulator import RetryPolicy, WebhookSender, new_private_key, public_key_text
-from tap_sendgrid.event_log import Delivery, EventLog, EventLogError, open_event_log
+from tap_sendgrid.event_log import Delivery, EventLog, EventLogError
 
 
 def stream() -> str:
@@ -25,19 +25,6 @@ def stream() -> str:
 
 def delivery(text: str, age: timedelta = timedelta()) -> Delivery:
     return Delivery(text.encode(), datetime.now(UTC) - age)
-
-
-@pytest.fixture
-def open_log() -> Iterator[Callable[..., EventLog]]:
-    logs: list[EventLog] = []
-
-    def begin(url: str, **more: Any) -> EventLog:
-        logs.append(open_event_log(url, **more))
-        return logs[-1]
-
-    yield begin
-    for log in logs:
-        log.close()
 
 
 def cluster_url(servers: list[Any], options: str = "") -> str:
