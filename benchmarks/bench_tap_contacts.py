@@ -296,10 +296,7 @@ def main() -> None:
         {
             "contacts": contacts,
             "load_average_at_start": load,
-            "taps": {
-                label: {"seconds": r.seconds, "cpu_seconds": r.cpu_seconds, "peak_mb": r.peak_mb}
-                for label, r in results.items()
-            },
+            "taps": {label: r.figures() for label, r in results.items()},
         },
     )
 

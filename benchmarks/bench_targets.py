@@ -118,11 +118,6 @@ class Bench:
         )
         return result, place
 
-    def seconds(self, work: str, loader: str) -> float:
-        return next(
-            float(r["seconds"]) for r in self.rows if r["work"] == work and r["loader"] == loader
-        )
-
     def drop(self, loader: Loader, warehouse: str) -> None:
         if loader.engine == "duckdb":
             Path(warehouse).unlink(missing_ok=True)

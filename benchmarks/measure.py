@@ -25,6 +25,14 @@ class Run:
     peak_mb: float
     stdout: Path
 
+    def figures(self) -> dict[str, float]:
+        """What is kept of it."""
+        return {
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "peak_mb": self.peak_mb,
+        }
+
 
 def run(
     command: list[str], stdin: Path | None, log: Path, env: dict[str, str] | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
 from measure import HERE, RESULTS, table
 from plot import bars
@@ -247,7 +246,7 @@ def main() -> None:
         "",
         *[details(name, result) for name, result in results.items()],
     ]
-    Path(HERE / "README.md").write_text("\n".join(parts).replace("\n\n\n", "\n\n").rstrip() + "\n")
+    (HERE / "README.md").write_text("\n".join(parts).replace("\n\n\n", "\n\n").rstrip() + "\n")
     print(table(["work", "wanted", "measured", "reached"], claims))
 
 

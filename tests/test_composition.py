@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -19,57 +20,53 @@ def sent(pipeline: Pipeline, event: str) -> int:
     return sum(e["event"] == event for message in messages for e in message.events)
 
 
-def test_target_jsonl(tmp_path: Path, simulator: Simulator) -> None:
+@pytest.fixture
+def fed(tmp_path: Path, simulator: Simulator) -> Iterator[Pipeline]:
+    """A pipeline whose log holds the account's events."""
     pipeline = Pipeline(tmp_path, simulator, "duckdb:///unused", project_in(tmp_path / "project"))
     pipeline.start_receiver()
     simulator.deliver(retry=RetryPolicy(first=0.1))
-    try:
-        pipeline.meltano(
-            "run",
-            "tap-sendgrid",
-            "target-jsonl",
-            TAP_SENDGRID__SELECT=SELECT,
-            TARGET_JSONL_DESTINATION_PATH=str(tmp_path),
-        )
-    finally:
-        pipeline.stop()
+    yield pipeline
+    pipeline.stop()
+
+
+def test_target_jsonl(fed: Pipeline) -> None:
+    fed.meltano(
+        "run",
+        "tap-sendgrid",
+        "target-jsonl",
+        TAP_SENDGRID__SELECT=SELECT,
+        TARGET_JSONL_DESTINATION_PATH=str(fed.folder),
+    )
     lines = {
         path.name.split("-")[0]: [json.loads(line) for line in path.read_text().splitlines()]
-        for path in tmp_path.glob("*.jsonl")
+        for path in fed.folder.glob("*.jsonl")
     }
-    assert len(lines["recipients"]) == simulator.options.contacts
-    assert len(lines["click"]) == sent(pipeline, "click")
+    assert len(lines["recipients"]) == fed.simulator.options.contacts
+    assert len(lines["click"]) == sent(fed, "click")
     assert {r["event"] for r in lines["click"]} == {"click"}
 
 
-def test_meltanolabs_target_postgres(
-    tmp_path: Path, simulator: Simulator, postgres_url: str
-) -> None:
-    pipeline = Pipeline(tmp_path, simulator, "duckdb:///unused", project_in(tmp_path / "project"))
-    pipeline.start_receiver()
-    simulator.deliver(retry=RetryPolicy(first=0.1))
-    try:
-        pipeline.meltano(
-            "run",
-            "tap-sendgrid",
-            "target-postgres",
-            TAP_SENDGRID__SELECT=SELECT,
-            TARGET_POSTGRES_SQLALCHEMY_URL=postgres_url.replace(
-                "postgresql://", "postgresql+psycopg://"
-            ),
-        )
-    finally:
-        pipeline.stop()
+def test_meltanolabs_target_postgres(fed: Pipeline, postgres_url: str) -> None:
+    fed.meltano(
+        "run",
+        "tap-sendgrid",
+        "target-postgres",
+        TAP_SENDGRID__SELECT=SELECT,
+        TARGET_POSTGRES_SQLALCHEMY_URL=postgres_url.replace(
+            "postgresql://", "postgresql+psycopg://"
+        ),
+    )
     with psycopg.connect(postgres_url) as connection:
         found = {
             table: connection.execute(f"SELECT count(*) FROM sendgrid.{table}").fetchone()[0]
             for table in ("lists", "recipients", "click", "bounce")
         }
     assert found == {
-        "lists": len(simulator.account.lists),
-        "recipients": simulator.options.contacts,
-        "click": sent(pipeline, "click"),
-        "bounce": sent(pipeline, "bounce"),
+        "lists": len(fed.simulator.account.lists),
+        "recipients": fed.simulator.options.contacts,
+        "click": sent(fed, "click"),
+        "bounce": sent(fed, "bounce"),
     }
 
 

@@ -20,6 +20,7 @@ from tap_sendgrid.api.generation import Generation
 from tap_sendgrid.api.pages import rows_of
 from tap_sendgrid.event_log import EventLogError, open_event_log
 from tap_sendgrid.objects.base import MarketingStream, ObjectStream
+from tap_sendgrid.webhook.settings_api import EVENT_FLAGS
 
 if TYPE_CHECKING:
     from tap_sendgrid.tap import TapSendGrid
@@ -28,19 +29,8 @@ Level = Literal["ok", "note", "FAIL"]
 
 _WEBHOOKS = "/v3/user/webhooks/event/settings/all"
 _WEBHOOK_SCOPE = ("user.webhooks.event.settings.read",)
-_EVENT_FLAGS = (
-    "processed",
-    "dropped",
-    "delivered",
-    "deferred",
-    "bounce",
-    "open",
-    "click",
-    "spam_report",
-    "unsubscribe",
-    "group_unsubscribe",
-    "group_resubscribe",
-)
+# Events about the account are not about mail: that they are off is no finding.
+_EVENT_FLAGS = tuple(flag for flag in EVENT_FLAGS if flag != "account_status_change")
 
 
 @dataclass(frozen=True)

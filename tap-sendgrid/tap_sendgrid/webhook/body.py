@@ -9,22 +9,10 @@ from typing import Any
 
 import msgspec
 
-KNOWN_EVENTS = frozenset(
-    {
-        "processed",
-        "dropped",
-        "delivered",
-        "deferred",
-        "bounce",
-        "open",
-        "click",
-        "spamreport",
-        "unsubscribe",
-        "group_unsubscribe",
-        "group_resubscribe",
-        "account_status_change",
-    }
-)
+from tap_sendgrid.webhook.settings_api import EVENT_FLAGS
+
+# The settings' word for a spam report is not the one that stands in events.
+KNOWN_EVENTS = frozenset(EVENT_FLAGS) - {"spam_report"} | {"spamreport"}
 OTHER = "other"
 
 

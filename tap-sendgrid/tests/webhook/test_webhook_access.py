@@ -15,14 +15,6 @@ from tap_sendgrid.webhook.keys import store_key
 Start = Callable[..., Any]
 
 
-def metric(receiver: Any, name: str) -> float:
-    """The value of a metric, labels included in the name."""
-    for line in receiver.look("/metrics").text.splitlines():
-        if line.startswith(name + " "):
-            return float(line.rsplit(" ", 1)[1])
-    return 0.0
-
-
 def sign(body: bytes, key: ec.EllipticCurvePrivateKey, timestamp: int | None = None) -> Any:
     from sendgrid_simulator.signing import sign_body
 
