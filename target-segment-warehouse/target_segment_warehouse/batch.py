@@ -6,7 +6,7 @@ import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, islice, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -15,50 +15,137 @@ from msgspec import Raw
 from target_segment_warehouse.streams import Stream
 
 
+class Records:
+    """Records of one stream, as lines of JSON in one buffer.
+
+    Args:
+        is_checked: Whether they are known to be JSON in UTF-8, perhaps with unpaired surrogates.
+
+    Attributes:
+        text: Every record with a line break after it: what readers of line-delimited JSON take.
+        lines: Each one's number in the input: rising, so also their order.
+        is_checked: As given.
+    """
+
+    __slots__ = ("_ends", "_extracted", "is_checked", "lines", "text")
+
+    def __init__(self, *, is_checked: bool) -> None:
+        self.text: bytes | bytearray = bytearray()
+        self.lines = array("q")
+        self.is_checked = is_checked
+        # One more byte than the record: a line break does no harm after JSON.
+        self._ends = array("q", [0])
+        self._extracted: list[str | None] | None = None
+
+    def append(
+        self,
+        records: Sequence[Raw | bytes],
+        lines: Sequence[int],
+        extracted: Sequence[str | None] | None = None,
+    ) -> None:
+        """Append records.
+
+        Args:
+            records: Each one's JSON text, as UTF-8 without a line break.
+            lines: Their numbers in the input.
+            extracted: Each one's ``time_extracted``; None if no record of the stream has any.
+        """
+        self.text += b"\n".join([*records, b""])
+        ends = accumulate((len(record) + 1 for record in records), initial=self._ends[-1])
+        self._ends.extend(islice(ends, 1, None))
+        self.lines.extend(lines)
+        if extracted is not None:
+            self._extracted = self._extracted or []
+            self._extracted += extracted
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def is_utf8(self) -> bool:
+        """Whether the text is UTF-8."""
+        if self.is_checked or self.text.isascii():
+            return True
+        try:
+            self.text.decode()
+        except UnicodeDecodeError:
+            return False
+        return True
+
+    def longest(self) -> int:
+        """Size of the largest record, in bytes."""
+        return max((end - start for start, end in pairwise(self._ends)), default=0)
+
+    def split(self, count: int) -> tuple[Records, Records]:
+        """The first of the records, and the others."""
+        return self._part(0, min(count, len(self))), self._part(min(count, len(self)), len(self))
+
+    def _part(self, start: int, stop: int) -> Records:
+        part = Records(is_checked=self.is_checked)
+        first = self._ends[start]
+        part.text = bytes(memoryview(self.text)[first : self._ends[stop]])
+        part.lines = self.lines[start:stop]
+        part._extracted = None if self._extracted is None else self._extracted[start:stop]
+        part._ends = array("q", (end - first for end in self._ends[start : stop + 1]))
+        return part
+
+    def to_arrow(self) -> pa.Table:
+        """The records as columns ``line``, ``record`` (JSON text) and ``extracted``, uncopied.
+
+        The text is not checked to be UTF-8 again.
+        """
+        texts = pa.LargeStringArray.from_buffers(
+            len(self), pa.py_buffer(self._ends), pa.py_buffer(self.text)
+        )
+        return pa.table(
+            {"line": self.line_numbers(), "record": texts, "extracted": self.extracted()}
+        )
+
+    def line_numbers(self) -> pa.Array:
+        """Where the records came, as an Arrow column."""
+        return pa.Array.from_buffers(pa.int64(), len(self), [None, pa.py_buffer(self.lines)])
+
+    def extracted(self) -> pa.Array:
+        """When the tap got them, as it says, as an Arrow column of text."""
+        if self._extracted is None:
+            return pa.nulls(len(self), pa.string())
+        return pa.array(self._extracted, pa.string())
+
+
 class Rows:
-    """Consecutive records of one stream with one schema and one version, as raw JSON.
+    """Consecutive records of one stream with one schema and one version.
+
+    They come one by one, and go into one buffer many at a time, when ``settle`` is called: until
+    then each keeps the whole chunk of input that it came in.
 
     Attributes:
         stream: What they are records of.
-        records: Their JSON text.
-        lines: Where they came in the input; strictly rising, so also their order.
-        extracted: Each one's ``time_extracted``.
         version: Their ``version``.
+        records: The JSON text of those that came last.
+        lines: Where these came in the input.
+        extracted: Each one's ``time_extracted``.
     """
 
-    __slots__ = ("extracted", "lines", "records", "stream", "version")
+    __slots__ = ("_settled", "extracted", "lines", "records", "stream", "version")
 
     def __init__(self, stream: Stream, version: int | None) -> None:
         self.stream = stream
         self.version = version
         self.records: list[Raw] = []
-        self.lines = array("q")
+        self.lines: list[int] = []
         self.extracted: list[str | None] = []
+        self._settled = Records(is_checked=True)
 
-    def to_arrow(self) -> pa.Table:
-        """The rows as columns ``line``, ``record`` and ``extracted``.
+    def settle(self) -> None:
+        """Put what came last into the buffer."""
+        if self.records:
+            self._settled.append(self.records, self.lines, self.extracted)
+            self.records, self.lines, self.extracted = [], [], []
 
-        The JSON text is copied once, in C; no Python string is made of it. Lines are checked to be
-        UTF-8 when they are read.
-        """
-        return pa.table(
-            {
-                "line": pa.Array.from_buffers(
-                    pa.int64(), len(self.lines), [None, pa.py_buffer(self.lines)]
-                ),
-                "record": json_texts(self.records),
-                "extracted": pa.array(self.extracted, pa.string()),
-            }
-        )
-
-
-def json_texts(records: Sequence[Raw | bytes]) -> pa.LargeStringArray:
-    """Pieces of UTF-8 as an Arrow column; copied once, in C, and not checked again."""
-    ends = array("q", [0])
-    ends.extend(accumulate(map(len, records)))
-    return pa.LargeStringArray.from_buffers(
-        len(records), pa.py_buffer(ends), pa.py_buffer(b"".join(records))
-    )
+    def take(self) -> Records:
+        """The records; they are gone from here, so that their memory is given back."""
+        self.settle()
+        records, self._settled = self._settled, Records(is_checked=True)
+        return records
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,111 +2,142 @@
 
 from __future__ import annotations
 
-import gzip
+import contextlib
 import zlib
-from array import array
-from collections.abc import Iterator
-from typing import IO, cast
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, cast
 
+import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
-from upath import UPath
 
-from target_segment_warehouse.batch import Files, json_texts
+from target_segment_warehouse.batch import Files, Records
 from target_segment_warehouse.staging import Place
-from target_segment_warehouse.workbench import Workbench
 
-ROWS = 50_000
-"""Records that are loaded at a time; all of a message in one transaction."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 12 << 20
+"""About how much of a file is loaded at a time; all of a message in one transaction."""
+
+ROWS = 5_000
+"""How many rows of Parquet are read at a time."""
+
+_READ_BYTES = 1 << 20
+_COMPRESSED = 8
+"""How often smaller JSON is, about, when compressed."""
+
+_GZIP = b"\x1f\x8b"
 
 
 class BatchFileError(ValueError):
     """A BATCH message, or a file of it, that cannot be read."""
 
 
-def read_files(workbench: Workbench, files: Files) -> Iterator[tuple[pa.Table, Place]]:
-    """The records of a BATCH message, in order.
+def size_of(files: Files) -> int:
+    """About how many bytes of JSON the files hold; a file that cannot be read counts as none."""
+    from upath import UPath
+
+    size = 0
+    for url in files.urls:
+        with contextlib.suppress(OSError, ValueError):
+            size += UPath(url).stat().st_size
+    is_plain = files.encoding.get("compression") == "none"
+    return size if is_plain else size * _COMPRESSED
+
+
+def read_files(messages: Sequence[Files]) -> Iterator[tuple[Records, Place]]:
+    """The records of BATCH messages of one stream that follow one another, in order.
 
     Args:
-        workbench: Turns Parquet rows into JSON.
-        files: The message.
+        messages: The messages.
 
     Yields:
-        Columns ``line`` (the record's number in its file, from 1), ``record`` and ``extracted``,
-        and what to call a line in messages.
+        Some records, and what to call a line in messages.
 
     Raises:
-        BatchFileError: If a file is missing or not what the message says.
+        BatchFileError: If a file is missing or not what its message says.
     """
-    message = f"BATCH message on line {files.line} of the input"
-    read = {"jsonl": _read_lines, "parquet": _read_parquet}.get(str(files.encoding.get("format")))
-    if read is None:
-        raise BatchFileError(
-            f"The {message} has the format {files.encoding.get('format')!r}; known are jsonl and "
-            "parquet."
-        )
-    for url in files.urls:
-        try:
-            with UPath(url).open("rb") as file:
-                for table in read(workbench, cast("IO[bytes]", file), files):
-                    yield table, Place(f"record {{}} of {UPath(url).name}, {message}")
-        except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+    from upath import UPath  # (takes a while to import, for what few runs need)
+
+    records = Records(is_checked=False)
+    names: list[tuple[int, str]] = []
+    line = 1
+    for files in messages:
+        message = f"BATCH message on line {files.line} of the input"
+        read = _reader(files, message)
+        for url in files.urls:
+            names.append((line, f"record {{}} of {UPath(url).name}, {message}"))
+            try:
+                with UPath(url).open("rb") as file:
+                    for lines in read(cast("IO[bytes]", file), files):
+                        kept = [(at, text) for at, text in enumerate(lines, line) if text.strip()]
+                        records.append([text for _, text in kept], [at for at, _ in kept])
+                        line += len(lines)
+                        if len(records.text) >= BLOCK_BYTES:
+                            yield records, Place(names)
+                            records, names = Records(is_checked=False), names[-1:]
+            except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+                raise BatchFileError(
+                    f"A file of the {message} cannot be read: {url} ({error})."
+                ) from error
+    if records:
+        yield records, Place(names)
+
+
+def _reader(files: Files, message: str) -> Callable[[IO[bytes], Files], Iterator[list[bytes]]]:
+    match files.encoding.get("format"):
+        case "jsonl":
+            return _read_lines
+        case "parquet":
+            return _read_parquet
+        case other:
             raise BatchFileError(
-                f"A file of the {message} cannot be read: {url} ({error})."
-            ) from error
+                f"The {message} has the format {other!r}; known are jsonl and parquet."
+            )
 
 
-def _read_lines(workbench: Workbench, file: IO[bytes], files: Files) -> Iterator[pa.Table]:
-    source = file
-    if files.encoding.get("compression") != "none" and _is_gzip(file):
-        source = cast("IO[bytes]", gzip.GzipFile(fileobj=file))
-    first = 1
+def _read_lines(file: IO[bytes], files: Files) -> Iterator[list[bytes]]:
     rest = b""
-    while block := source.read(BLOCK_BYTES):
-        end = block.rfind(b"\n") + 1
-        if end:
-            lines = (rest + block[:end]).split(b"\n")
-            rest = block[end:]
-            yield from _tables(lines, first)
-            first += len(lines) - 1
-        else:
-            rest += block
-    yield from _tables([rest], first)
+    for block in _blocks(file, files):
+        *lines, rest = (rest + block).split(b"\n")
+        yield lines
+    yield [rest]
 
 
-def _is_gzip(file: IO[bytes]) -> bool:
-    start = file.read(2)
-    file.seek(0)
-    return start == b"\x1f\x8b"
+def _blocks(file: IO[bytes], files: Files) -> Iterator[bytes]:
+    """The file's content, decompressed.
+
+    Raises:
+        EOFError: If it ends in the middle of a compressed member.
+    """
+    raw = file.read(_READ_BYTES)
+    if files.encoding.get("compression") == "none" or not raw.startswith(_GZIP):
+        while raw:
+            yield raw
+            raw = file.read(_READ_BYTES)
+        return
+    member, rest = _member(), raw
+    while raw := rest or file.read(_READ_BYTES):
+        if member.eof:
+            # A file can hold several members, and zeros after the last.
+            raw = raw.lstrip(b"\0")
+            member = _member() if raw else member
+        if raw and (block := member.decompress(raw)):
+            yield block
+        rest = member.unused_data if raw and member.eof else b""
+    if not member.eof:
+        raise EOFError("it ends in the middle of its compressed data")
 
 
-def _tables(lines: list[bytes], first: int) -> Iterator[pa.Table]:
-    numbered = [(number, line) for number, line in enumerate(lines, first) if line.strip()]
-    for start in range(0, len(numbered), ROWS):
-        part = numbered[start : start + ROWS]
-        yield _table([line for _, line in part], array("q", (number for number, _ in part)))
+def _member() -> zlib._Decompress:
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
 
 
-def _table(records: list[bytes], numbers: array[int]) -> pa.Table:
-    return pa.table(
-        {
-            "line": pa.array(numbers, pa.int64()),
-            "record": json_texts(records),
-            "extracted": pa.nulls(len(records), pa.string()),
-        }
-    )
+def _read_parquet(file: IO[bytes], files: Files) -> Iterator[list[bytes]]:
+    import pyarrow.parquet as pq
 
-
-def _read_parquet(workbench: Workbench, file: IO[bytes], files: Files) -> Iterator[pa.Table]:
-    first = 1
-    for rows in pq.ParquetFile(file).iter_batches(ROWS):
-        workbench.register("__parquet", pa.Table.from_batches([rows]))
-        yield workbench.reader(
-            f"""SELECT row_number() OVER () + {first - 1} AS line,
-                CAST(to_json(r) AS VARCHAR) AS record, CAST(NULL AS VARCHAR) AS extracted
-            FROM __parquet AS r"""  # noqa: S608
-        ).read_all()
-        workbench.unregister("__parquet")
-        first += len(rows)
+    with duckdb.connect(config={"threads": 1}) as connection:
+        for rows in pq.ParquetFile(file).iter_batches(ROWS):
+            connection.register("rows", pa.Table.from_batches([rows]))
+            texts = connection.execute("SELECT CAST(to_json(r) AS VARCHAR) FROM rows AS r")
+            yield [text.encode() for (text,) in texts.fetchall()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from singer_sdk.exceptions import MissingKeyPropertiesError
 
@@ -35,14 +35,17 @@ def require_keys(
             )
 
 
-def id_of(stream: Stream, cells: Mapping[Path, Cell]) -> str:
+def id_of(key: Sequence[str]) -> str:
     """SQL for the row's id: the key's text; several joined so that no two keys look alike.
 
     One that an index cannot hold (2704 bytes on Postgres) ends in a hash of it.
+
+    Args:
+        key: SQL for the text of each key property.
     """
-    if not stream.key:
+    if not key:
         return "CAST(uuidv7() AS VARCHAR)"
-    texts = [cells[key,].text for key in stream.key]
+    texts = list(key)
     if len(texts) > 1:
         texts = [rf"replace(replace({text}, '\', '\\'), '_', '\_')" for text in texts]
     id_ = " || '_' || ".join(texts)

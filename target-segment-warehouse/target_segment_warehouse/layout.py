@@ -9,7 +9,7 @@ no more columns, further properties go to one column of JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from target_segment_warehouse.catalog import Table
@@ -57,6 +57,12 @@ class Layout:
     notices: list[str] = field(default_factory=list)
     names: Mapping[Path, str] = field(default_factory=dict)
 
+    def append(self, table: Table, warehouse: Warehouse, columns: Sequence[Column]) -> None:
+        """Have further columns; the table gets those that it has not."""
+        types = {column.name: column.type for column in columns}
+        self.added |= table.add_columns(warehouse, types)
+        self.columns += columns
+
 
 class Planner:
     """Lays out one batch.
@@ -103,6 +109,7 @@ class Planner:
                 new += self._existing(path)
             elif (column := self._new(path)) is not None:
                 new.append(column)
+                table.columns_of[path].append(column.name)
         for naming in table.namer.new:
             if naming.name != naming.wanted and naming.owner.path in self._cells:
                 layout.notices.append(f"{'.'.join(naming.owner.path)} is in column {naming.name}")
@@ -158,6 +165,7 @@ class Planner:
             if old is not None:
                 rest = f"CASE WHEN ({value(cell, kinds, old)}) IS NULL THEN {rest} END"
             column = Column(sibling, type_, rest, cell)
+            table.columns_of[path].append(sibling)
             (layout.columns if sibling in table.columns else new).append(column)
             layout.notices.append(
                 f"column {name} is in use by something else in the warehouse and stays {old}: "

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
 from target_segment_warehouse.activity import Activity
-from target_segment_warehouse.batch import Activation, Batch, Files, Rows, Segment
+from target_segment_warehouse.batch import Activation, Batch
 from target_segment_warehouse.catalog import Catalog
 from target_segment_warehouse.discards import write_discards
-from target_segment_warehouse.files import read_files
-from target_segment_warehouse.naming import Path
+from target_segment_warehouse.known import KnownIds
+from target_segment_warehouse.metadata import Options, Stamps
+from target_segment_warehouse.pieces import Piece, Pieces
 from target_segment_warehouse.reports import FAILURE, RUNNING, SUCCESS, Entry, Report
-from target_segment_warehouse.rows import Options, RowLoader, Stamps
-from target_segment_warehouse.staging import Place, stage
+from target_segment_warehouse.rows import RowLoader
+from target_segment_warehouse.shape import Seen
 from target_segment_warehouse.streams import Stream
 from target_segment_warehouse.versions import activate, older_than, remove, written_before
 from target_segment_warehouse.warehouses.base import Warehouse
@@ -26,7 +29,6 @@ from target_segment_warehouse.workbench import Workbench
 logger = logging.getLogger(__name__)
 
 OpenWarehouse = Callable[[Workbench], Warehouse]
-_INPUT = Place("line {} of the input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,12 @@ class _Run:
     Attributes:
         streams: Streams seen in this run, by name.
         versions: Versions that are active but of which no row has come yet, by stream.
-        objects: Properties that were objects in the records before, by stream.
+        seen: What is known of each stream's records.
     """
 
     streams: dict[str, Stream] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
-    objects: dict[str, list[Path]] = field(default_factory=dict)
+    seen: dict[str, Seen] = field(default_factory=dict)
 
 
 class BatchLoader:
@@ -75,32 +77,50 @@ class BatchLoader:
         self._open_warehouse = open_warehouse
         self._settings = settings
         self._warehouse: Warehouse | None = None
+        self._known: KnownIds
         self._report = Report()
         self._run = _Run()
         self._last_stamp = self._report.started
+        self._prepared: deque[Pieces] = deque()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+
+    def prepare(self, batch: Batch) -> None:
+        """Begin to read a batch that is loaded next, while the one before it is loaded."""
+        self._prepared.append(Pieces(batch.segments, self._run.seen, self._reader))
 
     def load(self, batch: Batch) -> None:
-        """Load a batch; when this returns it is committed, when it raises nothing of it is."""
+        """Load a batch that was prepared: all of it is committed, or, if this raises, nothing."""
+        pieces = self._prepared.popleft()
         if not batch.segments and not (batch.last and self._run.streams):
             return
         if self._warehouse is None:
-            self._warehouse = self._open_warehouse(Workbench())
+            workbench = Workbench()
+            self._known = KnownIds(workbench)
+            self._warehouse = self._open_warehouse(workbench)
         warehouse = self._warehouse
         try:
             warehouse.begin()
-            flush = _Flush(warehouse, self._settings, self._report, self._run, self._stamp)
-            for segment in batch.segments:
-                flush.apply(segment)
+            flush = _Flush(
+                warehouse, self._settings, self._report, self._run, self._known, self._stamp
+            )
+            for piece in pieces:
+                flush.apply(piece)
             report = flush.finish(batch)
-            warehouse.commit()
+            more = bool(self._prepared)
+            if not more:
+                self._known.forget()
+            warehouse.commit(more=more)
         except BaseException:
             warehouse.rollback()
             raise
         self._report = report
         self._tell(flush, batch)
+        # Else a batch's memory would stay with the process until one as large comes.
+        pa.default_memory_pool().release_unused()
 
     def close(self, failure: BaseException | None = None) -> None:
         """Let go of the warehouse; after a failure, say in the run report why."""
+        self._reader.shutdown(cancel_futures=True)
         if self._warehouse is None:
             return
         if failure is not None and self._report.entries:
@@ -108,7 +128,7 @@ class BatchLoader:
                 self._warehouse.begin()
                 catalog = Catalog(self._warehouse)
                 self._report.write(self._warehouse, catalog, FAILURE, str(failure))
-                self._warehouse.commit()
+                self._warehouse.commit(more=False)
             except Exception:  # noqa: BLE001 (the first failure is the one to tell of)
                 self._warehouse.rollback()
         self._warehouse.close()
@@ -146,6 +166,7 @@ class _Flush:
         settings: Settings,
         report: Report,
         run: _Run,
+        known: KnownIds,
         stamp: Callable[[], str],
     ) -> None:
         self._warehouse = warehouse
@@ -155,18 +176,23 @@ class _Flush:
         self._stamp = stamp
         self._catalog = Catalog(warehouse)
         self._activity = Activity(warehouse, self._catalog, settings.activity, settings.aliases)
-        self._rows = RowLoader(warehouse, self._activity, settings.options)
+        self._rows = RowLoader(warehouse, self._activity, settings.options, run.seen, known)
         self.entries: dict[str, Entry] = {}
 
-    def apply(self, segment: Segment) -> None:
-        """Let a segment take effect."""
-        stream = segment.stream
+    def apply(self, piece: Piece | Activation) -> None:
+        """Let what was received take effect."""
+        stream = piece.stream
         self._run.streams[stream.name] = stream
-        if isinstance(segment, Activation):
-            self._activate(stream, segment.version)
+        if isinstance(piece, Activation):
+            self._activate(stream, piece.version)
             return
-        for records, place in self._read(segment):
-            self._load(stream, segment.version, records, place)
+        table = self._catalog.table(stream)
+        stamp = self._stamp()
+        if piece.version is not None and piece.records:
+            self._catalog.begin_version(table.name, piece.version, stamp)
+        started = int(self._report.started.timestamp() * 1000)
+        entry = self._rows.load(piece, table, Stamps(stamp, started, piece.version))
+        self._note(table.name, entry)
 
     def finish(self, batch: Batch) -> Report:
         """All that goes with the rows, in the same transaction.
@@ -186,31 +212,6 @@ class _Flush:
             status, problem = FAILURE, f"stopped by {batch.stopped_by} before the end of the input"
         report.write(self._warehouse, self._catalog, status, problem)
         return report
-
-    def _read(self, segment: Rows | Files) -> Iterator[tuple[pa.Table, Place]]:
-        if isinstance(segment, Rows):
-            yield segment.to_arrow(), _INPUT
-        else:
-            yield from read_files(self._warehouse.workbench, segment)
-
-    def _load(self, stream: Stream, version: int | None, records: pa.Table, place: Place) -> None:
-        table = self._catalog.table(stream)
-        stamp = self._stamp()
-        if version is not None and len(records):
-            self._catalog.begin_version(table.name, version, stamp)
-        staged = stage(
-            self._warehouse.workbench,
-            records,
-            place,
-            keep_nul=self._warehouse.dialect.keeps_nul,
-            checked=place is _INPUT,
-            expected=self._run.objects.get(stream.name) or stream.objects(),
-        )
-        self._run.objects[stream.name] = staged.profile.objects()
-        started = int(self._report.started.timestamp() * 1000)
-        self._note(
-            table.name, self._rows.load(stream, table, staged, Stamps(stamp, started, version))
-        )
 
     def _activate(self, stream: Stream, version: int) -> None:
         if not (self._settings.activate and stream.versioned):

@@ -87,7 +87,9 @@ def gather(
     )
 
 
-def narrow(workbench: Workbench, rows: str, columns: Mapping[str, Type], row_bytes: int) -> bool:
+def narrow(
+    workbench: Workbench, rows: str, narrowed: str, columns: Mapping[str, Type], row_bytes: int
+) -> bool:
     """Make rows fit that have values in more columns than one row has room for.
 
     In such a row, what is beyond the first columns goes to the JSON column; other rows are left as
@@ -95,12 +97,13 @@ def narrow(workbench: Workbench, rows: str, columns: Mapping[str, Type], row_byt
 
     Args:
         workbench: Has the rows.
-        rows: A table with these columns; gets the JSON column if need be.
+        rows: A relation with these columns.
+        narrowed: The table to make of them, which has the JSON column.
         columns: In the order in which they keep their place.
         row_bytes: What a row can have in one place.
 
     Returns:
-        Whether there were such rows.
+        Whether there were such rows; if not, no table is made.
     """
     most = {name: _TEXT_BYTES if t is Type.TEXT else _OTHER_BYTES for name, t in columns.items()}
     if sum(most.values()) <= row_bytes:
@@ -120,10 +123,12 @@ def narrow(workbench: Workbench, rows: str, columns: Mapping[str, Type], row_byt
         if used > row_bytes and name != OVERFLOW:
             tail.append(name)
     own = OVERFLOW if OVERFLOW in columns else None
-    if own is None:
-        workbench.execute(f"ALTER TABLE {rows} ADD COLUMN {OVERFLOW} VARCHAR")
-    sets = ", ".join(f"{quote(name)} = NULL" for name in tail)
+    kept = ", ".join(map(quote, [*tail, OVERFLOW] if own else tail))
+    cut = [f"CASE WHEN __wide THEN NULL ELSE {quote(name)} END AS {quote(name)}" for name in tail]
     workbench.execute(
-        f"UPDATE {rows} SET {OVERFLOW} = {pack(tail, own)}, {sets} WHERE {too_wide}"  # noqa: S608
+        f"""CREATE OR REPLACE TEMP TABLE {narrowed} AS
+        SELECT * EXCLUDE (__wide, {kept}), {", ".join(cut)},
+            CASE WHEN __wide THEN {pack(tail, own)} ELSE {own or "NULL"} END AS {OVERFLOW}
+        FROM (SELECT *, {too_wide} AS __wide FROM {rows})"""  # noqa: S608
     )
     return True

@@ -17,6 +17,7 @@ from typing import Protocol
 from singer_sdk.exceptions import RecordsWithoutSchemaException
 
 from target_segment_warehouse.batch import Activation, Batch, Files, Rows
+from target_segment_warehouse.files import size_of
 from target_segment_warehouse.maps import RecordMapper
 from target_segment_warehouse.messages import (
     ActivateVersion,
@@ -48,6 +49,9 @@ class Limits:
 
 class Loader(Protocol):
     """Loads one batch in one transaction."""
+
+    def prepare(self, batch: Batch) -> None:
+        """Begin to read a batch that is loaded next, while the one before it is loaded."""
 
     def load(self, batch: Batch) -> None:
         """Return when the batch is committed; raise when nothing of it is."""
@@ -95,6 +99,9 @@ class Pipeline:
         for line, message in zip(lines, messages, strict=True):
             if type(message) is not Record:
                 self._receive_other(message, line)
+                if self._batch.bytes >= self._limits.bytes:
+                    self.flush()
+                    room = self._limits.rows
                 continue
             rows = opened.get(message.stream)
             if rows is None or rows.version != message.version:
@@ -110,6 +117,7 @@ class Pipeline:
                 self._batch.rows = self._limits.rows - room
                 self.flush()
                 room = self._limits.rows
+        self._settle()
         self._batch.rows = self._limits.rows - room
         self._batch.bytes += size
         if self._batch.bytes >= self._limits.bytes or self._is_of_age():
@@ -129,8 +137,10 @@ class Pipeline:
         if not self._batch.segments:
             return
         batch, self._batch = self._batch, Batch(self._batch.number + 1)
+        self._settle()
         self._open.clear()
         self._open_mapped.clear()
+        self._loader.prepare(batch)
         if self._in_hand is not None:
             self._in_hand.result()
         self._in_hand = self._thread.submit(self._load, batch)
@@ -143,6 +153,7 @@ class Pipeline:
             self._batch.last = True
             if self.stop_signal is not None:
                 self._batch.stopped_by = signal.Signals(self.stop_signal).name
+            self._loader.prepare(self._batch)
             self._thread.submit(self._load, self._batch).result()
         except BaseException as failure:
             self.abort(failure)
@@ -154,6 +165,10 @@ class Pipeline:
         """Drop what is not committed: no state for it was, or will be, emitted."""
         self._thread.submit(self._loader.close, failure)
         self._thread.shutdown()
+
+    def _settle(self) -> None:
+        for rows in (*self._open.values(), *self._open_mapped.values()):
+            rows.settle()
 
     def _load(self, batch: Batch) -> None:
         self._loader.load(batch)
@@ -183,9 +198,9 @@ class Pipeline:
             self._receive_schema(message, line)
         elif isinstance(message, BatchMessage):
             for stream in self._known(message.stream, line):
-                self._append(
-                    Files(stream, message.encoding, message.manifest, line, message.version)
-                )
+                files = Files(stream, message.encoding, message.manifest, line, message.version)
+                self._append(files)
+                self._batch.bytes += size_of(files)
         elif isinstance(message, ActivateVersion):
             for stream in self._known(message.stream, line):
                 self._append(Activation(stream, message.version))
@@ -198,9 +213,9 @@ class Pipeline:
         for stream in streams:
             if self._streams.get(stream.name) != stream:
                 self._streams[stream.name] = stream
-                self._append(
-                    Rows(stream, None)
-                )  # so that the table is made, with or without records
+                # So that the table is made, with or without records.
+                mapped = self._mapper.is_mapped(message.stream)
+                self._open_rows(self._open_mapped if mapped else self._open, stream, None)
 
     def _append(self, segment: Rows | Files | Activation) -> None:
         """Close the stream's open rows, so that the order of arrival is the order of effect."""

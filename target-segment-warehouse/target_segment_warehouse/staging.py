@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from target_segment_warehouse.batch import Records
 from target_segment_warehouse.naming import Path
 from target_segment_warehouse.normalise import LONG_NUMBER, Normaliser, Replaced
 from target_segment_warehouse.profile import Profile, profile
@@ -28,14 +30,16 @@ class Place:
     """What to call a line in messages.
 
     Attributes:
-        text: With ``{}`` for the line's number.
+        names: The first of some lines, and what to call these, with ``{}`` for a line's number
+            counted from there; by the number of that line.
     """
 
-    text: str
+    names: Sequence[tuple[int, str]]
 
     def of(self, line: int) -> str:
         """What to call this line."""
-        return self.text.replace("{}", str(line), 1)
+        first, text = self.names[bisect_right(self.names, line, key=itemgetter(0)) - 1]
+        return text.replace("{}", str(line - first + 1), 1)
 
 
 @dataclass(slots=True)
@@ -59,36 +63,34 @@ class Staged:
 
 def stage(
     workbench: Workbench,
-    records: pa.Table,
+    records: Records,
     place: Place,
     *,
     keep_nul: bool,
-    checked: bool,
     expected: Iterable[Path] = (),
 ) -> Staged:
     """Put records on the workbench, where they stay until the next ones come.
 
     Args:
         workbench: Where to.
-        records: Columns ``line``, ``record`` (JSON text) and ``extracted``.
+        records: The records.
         place: What to call a line in messages.
         keep_nul: Whether the warehouse's text can hold NUL characters.
         expected: Properties that are likely to be objects.
-        checked: Whether the records are known to be JSON, perhaps with unpaired surrogates.
 
     Raises:
         InvalidRecordError: If a record is no JSON object.
     """
-    longest = pc.max(pc.binary_length(records["record"])).as_py() or 0
-    workbench.allow(_COPIES * (records.nbytes + longest))
-    workbench.register(_RAW, records)
+    longest = records.longest()
+    workbench.allow(_COPIES * (len(records.text) + longest))
+    workbench.register(_RAW, records.to_arrow())
     staged = Staged(_RAW, Profile(0, {}, False), place, longest)
     exact = _Exact(workbench, staged, keep_nul)
     # An unpaired surrogate is all that makes JSON, as the reader of messages lets it in, invalid.
     exact.rewrite(
         r"contains(record, '\u') AND (contains(record, '\u0000') OR NOT json_valid(record))"
     )
-    if not checked:
+    if not records.is_checked:
         _require_json(workbench, staged)
     staged.profile = profile(workbench, staged.relation, len(records), expected)
     if not staged.profile.are_objects:
@@ -104,6 +106,12 @@ def stage(
     if rewritten:
         staged.profile = profile(workbench, staged.relation, len(records), expected)
     return staged
+
+
+def unstage(workbench: Workbench) -> None:
+    """Take the records off the workbench."""
+    workbench.unregister(_RAW)
+    workbench.execute(f"DROP TABLE IF EXISTS {_EXACT}")
 
 
 def _require_json(workbench: Workbench, staged: Staged) -> None:

@@ -23,10 +23,10 @@ from target_segment_warehouse.history import format_history, read_history
 from target_segment_warehouse.loader import BatchLoader, Settings
 from target_segment_warehouse.maps import RecordMapper
 from target_segment_warehouse.messages import InvalidMessageError
+from target_segment_warehouse.metadata import Options
 from target_segment_warehouse.naming import schema_name
 from target_segment_warehouse.pipeline import Limits, Pipeline
 from target_segment_warehouse.reader import LineReader
-from target_segment_warehouse.rows import Options
 from target_segment_warehouse.staging import InvalidRecordError
 from target_segment_warehouse.state import Watermark
 from target_segment_warehouse.streams import InvalidSchemaError, Stream, stream_from_schema
@@ -129,7 +129,7 @@ class TargetSegmentWarehouse(Target):
         th.Property(
             "max_batch_bytes",
             th.IntegerType(minimum=1),
-            default=24 << 20,
+            default=32 << 20,
             title="Batch bytes",
             description="Flush when records from this many bytes of input are held.",
         ),

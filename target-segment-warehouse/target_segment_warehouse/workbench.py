@@ -21,7 +21,7 @@ PHYSICAL = {
 
 # What DuckDB may hold, in bytes, unless a batch needs more: it keeps what it has read of a
 # warehouse file for as long as it has room.
-MEMORY_BYTES = 160 << 20
+MEMORY_BYTES = 100 << 20
 # What a column takes, in bytes, even of a single row: a vector or two in each step of a query.
 _COLUMN_BYTES = 400_000
 _FEW_COLUMNS = 100
@@ -36,11 +36,16 @@ class Workbench:
     """
 
     def __init__(self) -> None:
+        # Arrow's own allocator keeps what was freed; the system's gives it back when asked.
+        pa.set_memory_pool(pa.system_memory_pool())
         self._connection = duckdb.connect(
             config={
                 "threads": 2,
                 "memory_limit": f"{MEMORY_BYTES}B",
                 "preserve_insertion_order": False,
+                # A checkpoint compresses and writes what came since the one before; it costs less
+                # the more that is.
+                "checkpoint_threshold": "128MB",
                 "temp_directory": tempfile.gettempdir(),
                 # No look at the network for extensions that the file formats in use do not need.
                 "autoinstall_known_extensions": False,

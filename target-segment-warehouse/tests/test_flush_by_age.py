@@ -30,6 +30,9 @@ class SlowLoader:
         self.rows: list[int] = []
         self._seconds = seconds
 
+    def prepare(self, batch: Batch) -> None:
+        """Nothing is read ahead."""
+
     def load(self, batch: Batch) -> None:
         began = time.monotonic()
         time.sleep(self._seconds)

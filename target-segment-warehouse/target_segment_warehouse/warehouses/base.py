@@ -110,8 +110,12 @@ class Warehouse(abc.ABC):
         """
 
     @abc.abstractmethod
-    def commit(self) -> None:
-        """Make everything since ``begin`` durable and seen by others."""
+    def commit(self, *, more: bool) -> None:
+        """Make everything since ``begin`` durable.
+
+        Args:
+            more: Whether ``begin`` follows at once, so that nothing need be let go.
+        """
 
     @abc.abstractmethod
     def rollback(self) -> None:
@@ -173,10 +177,13 @@ class Warehouse(abc.ABC):
         """
 
     @abc.abstractmethod
-    def find_existing(self, table: str, rows: str) -> None:
+    def find_existing(self, table: str, rows: str) -> int:
         """Put those ids of the workbench's ``rows`` that the table has into ``__existing(id)``.
 
         The cost grows with the rows, or slowly with the table.
+
+        Returns:
+            How many they are.
         """
 
     @abc.abstractmethod

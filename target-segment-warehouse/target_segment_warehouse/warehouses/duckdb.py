@@ -1,4 +1,4 @@
-"""DuckDB: a database file, held only while a flush writes to it."""
+"""DuckDB: a database file, held only while flushes write to it."""
 
 # ruff: noqa: D102 (the base class documents its methods)
 
@@ -72,12 +72,15 @@ class DuckDB(Warehouse):
         super().__init__(workbench, schema)
         self._path = path
         self._timeout = lock_timeout_seconds
+        self._is_held = False
 
     def name(self, relation: str) -> str:
         return f"{_CATALOG}.{super().name(relation)}"
 
     def begin(self) -> None:
-        self._attach()
+        if not self._is_held:
+            self._attach()
+            self._is_held = True
         self.execute("BEGIN")
         self.execute(f"CREATE SCHEMA IF NOT EXISTS {_CATALOG}.{quote(self.schema)}")
 
@@ -116,9 +119,10 @@ class DuckDB(Warehouse):
             else:
                 return
 
-    def commit(self) -> None:
+    def commit(self, *, more: bool) -> None:
         self.execute("COMMIT")
-        self._detach()
+        if not more:
+            self._detach()
 
     def rollback(self) -> None:
         for statement in ("ROLLBACK", f"DETACH DATABASE IF EXISTS {_CATALOG}"):
@@ -126,12 +130,15 @@ class DuckDB(Warehouse):
                 self.execute(statement)
             except duckdb.Error as error:
                 logger.debug("%s: %s", statement, error)
+        self._is_held = False
 
     def close(self) -> None:
-        """Nothing is held between flushes."""
+        if self._is_held:
+            self._detach()
 
     def _detach(self) -> None:
         self.execute(f"DETACH {_CATALOG}")
+        self._is_held = False
 
     def execute(self, sql: str) -> None:
         self.workbench.execute(sql)
@@ -182,11 +189,12 @@ class DuckDB(Warehouse):
     def pack(self, columns: Sequence[str], old: str | None) -> str:
         return pack(columns, old)
 
-    def find_existing(self, table: str, rows: str) -> None:
-        self.execute(
+    def find_existing(self, table: str, rows: str) -> int:
+        count = self.workbench.value(
             "CREATE OR REPLACE TEMP TABLE __existing AS "  # noqa: S608
-            f"SELECT id FROM {rows} SEMI JOIN {self.name(table)} USING (id)"
+            f"SELECT id FROM {self.name(table)} SEMI JOIN {rows} USING (id)"
         )
+        return int(count)
 
     def insert(self, table: str, columns: Sequence[str], select: str) -> None:
         names = ", ".join(map(quote, columns))

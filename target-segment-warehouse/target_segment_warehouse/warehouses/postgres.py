@@ -109,7 +109,7 @@ class Postgres(Warehouse):
                 f"administrator: GRANT CREATE ON DATABASE {quote(database)} TO {quote(user)};"
             ) from None
 
-    def commit(self) -> None:
+    def commit(self, *, more: bool) -> None:
         with _readable():
             self._open.commit()
 
@@ -213,13 +213,15 @@ class Postgres(Warehouse):
         packed = f"nullif(jsonb_strip_nulls({' || '.join(objects)}), '{{}}')"
         return f"CAST({packed} AS text)"
 
-    def find_existing(self, table: str, rows: str) -> None:
+    def find_existing(self, table: str, rows: str) -> int:
         ids = f"SELECT id FROM {rows}"  # noqa: S608
         with self.staged(ids) as staged, _readable(), self._open.cursor() as cursor:
             cursor.execute(f"SELECT id FROM {staged} JOIN {self.name(table)} USING (id)")  # noqa: S608
-            self.workbench.register("__found", cursor.fetch_arrow_table())
+            found = cursor.fetch_arrow_table()
+        self.workbench.register("__found", found)
         self.workbench.execute("CREATE OR REPLACE TEMP TABLE __existing AS FROM __found")
         self.workbench.unregister("__found")
+        return len(found)
 
     def insert(self, table: str, columns: Sequence[str], select: str) -> None:
         with _readable(), self._open.cursor() as cursor:

@@ -1,0 +1,61 @@
+"""The ids of tables that this run found empty, so that the warehouse need not be asked for them.
+
+Valid while flushes follow one another: DuckDB's file is held in the meantime, and Postgres has its
+primary key, should somebody else have written the same id.
+"""
+
+from __future__ import annotations
+
+from target_segment_warehouse.workbench import Workbench
+
+MOST = 2_000_000
+"""How many ids are remembered, as 8 bytes each, in all tables together."""
+
+
+class KnownIds:
+    """Hashes of ids, on the workbench.
+
+    Args:
+        workbench: Where they are.
+    """
+
+    def __init__(self, workbench: Workbench) -> None:
+        self._workbench = workbench
+        self._tables: dict[str, str] = {}
+        self._count = 0
+
+    def begin(self, table: str) -> None:
+        """Remember the ids of a table, which has none yet."""
+        if table in self._tables:
+            return
+        name = f"__known{len(self._tables)}"
+        self._tables[table] = name
+        self._workbench.execute(f"CREATE OR REPLACE TEMP TABLE {name} (h UBIGINT)")
+
+    def are_new(self, table: str, ids: str, count: int) -> bool:
+        """Whether it is known that the table has none of these ids; they are remembered.
+
+        Args:
+            table: The table.
+            ids: A relation on the workbench with a column ``id``, each once.
+            count: How many there are.
+        """
+        name = self._tables.get(table)
+        if name is None:
+            return False
+        if self._count + count > MOST:
+            self.forget()
+            return False
+        found = self._workbench.value(
+            f"SELECT count(*) FROM {name} WHERE h IN (SELECT hash(id) FROM {ids})"  # noqa: S608
+        )
+        self._workbench.execute(f"INSERT INTO {name} SELECT hash(id) FROM {ids}")  # noqa: S608
+        self._count += count
+        return not found
+
+    def forget(self) -> None:
+        """Forget all ids: others may write to the tables now."""
+        for name in self._tables.values():
+            self._workbench.execute(f"DROP TABLE {name}")
+        self._tables.clear()
+        self._count = 0

@@ -1,0 +1,240 @@
+"""From typed rows on the workbench into their table: one row per id, merged as they should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from target_segment_warehouse.activity import Activity
+from target_segment_warehouse.catalog import META, OVERFLOW, Table
+from target_segment_warehouse.keys import id_of
+from target_segment_warehouse.known import KnownIds
+from target_segment_warehouse.layout import Column, Layout
+from target_segment_warehouse.metadata import Stamps
+from target_segment_warehouse.overflow import narrow
+from target_segment_warehouse.sqltext import quote
+from target_segment_warehouse.streams import Collection, Stream
+from target_segment_warehouse.types import Type
+from target_segment_warehouse.versions import DELETED_AT
+from target_segment_warehouse.warehouses.base import Assignment, Warehouse
+from target_segment_warehouse.workbench import Workbench
+
+TYPED = "__typed"
+_MERGED = "__merged"
+_NARROWED = "__narrowed"
+_EXISTING = "__existing"
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """Rows on the workbench, one for each record.
+
+    Attributes:
+        rows: The relation, as it stands after FROM: columns as ``select_typed`` makes them.
+        ids: A relation with their ``id`` alone, which is less to plan.
+        count: How many there are.
+        are_unique: Whether it is known that no id is there twice.
+        layout: Their columns.
+    """
+
+    rows: str
+    ids: str
+    count: int
+    are_unique: bool
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """How many rows of a table were inserted, updated and deleted."""
+
+    inserted: int
+    updated: int
+    deleted: int
+
+
+def select_typed(
+    stream: Stream, key: Sequence[str], received: str, layout: Layout, stamps: Stamps
+) -> str:
+    """The columns of typed rows as what follows SELECT: the table's, and ``__line`` for order.
+
+    Args:
+        stream: What the rows are of.
+        key: SQL for the texts of its key properties.
+        received: SQL for ``received_at``; NULL where it is not known.
+        layout: The other columns.
+        stamps: What the rows are marked with.
+    """
+    flush = stamps.time()
+    selected = [
+        "line AS __line",
+        f"{id_of(key)} AS id",
+        f"coalesce({received}, {flush}) AS received_at",
+        f"{flush} AS uuid_ts",
+    ]
+    for number, column in enumerate(layout.columns):
+        selected.append(f"{column.value} AS {quote(column.name)}")
+        if _needs_flag(stream.collection, column):
+            selected.append(f"{column.cell.present} AS __p{number}")
+    return ", ".join(selected)
+
+
+def _needs_flag(collection: Collection, column: Column) -> bool:
+    return collection is Collection.OBJECT and column.cell.nulls and not column.cell.always
+
+
+def _once(typed: Typed, collection: Collection, merged: Sequence[str]) -> str:
+    """SQL for the rows with each id once.
+
+    Args:
+        typed: The rows.
+        collection: Of an object the last row counts, of an event the first.
+        merged: Columns whose value is not that row's own, as SQL over an id's rows.
+    """
+    choose = "max" if collection is Collection.OBJECT else "min"
+    own = "".join(f", {expression.rpartition(' AS ')[2]}" for expression in merged)
+    aggregates = "".join(f", {expression}" for expression in merged)
+    return f"""WITH repeated AS MATERIALIZED (
+            SELECT id FROM {typed.ids} GROUP BY id HAVING count(*) > 1
+        ), several AS MATERIALIZED (
+            SELECT * FROM {typed.rows} SEMI JOIN repeated USING (id)
+        )
+        SELECT * EXCLUDE (__line) FROM {typed.rows} ANTI JOIN repeated USING (id)
+        UNION ALL BY NAME
+        SELECT several.* EXCLUDE (__line{own}), merged.* EXCLUDE (__line)
+        FROM several
+        JOIN (SELECT {choose}(__line) AS __line{aggregates} FROM several GROUP BY id) AS merged
+        USING (__line)"""  # noqa: S608
+
+
+class Merger:
+    """Merges typed rows into tables.
+
+    Args:
+        warehouse: Inside a transaction.
+        activity: Told of new events.
+        known: The ids of tables that this run found empty.
+        hard_delete: Whether rows marked as deleted are deleted.
+    """
+
+    def __init__(
+        self, warehouse: Warehouse, activity: Activity, known: KnownIds, *, hard_delete: bool
+    ) -> None:
+        self._warehouse = warehouse
+        self._workbench: Workbench = warehouse.workbench
+        self._activity = activity
+        self._known = known
+        self._hard_delete = hard_delete
+
+    def merge(self, stream: Stream, table: Table, typed: Typed) -> Merged:
+        """Insert what is new; update objects that are there, leave events that are.
+
+        Args:
+            stream: What the rows are of.
+            table: The stream's table; made if it is not there.
+            typed: The rows; their layout is told of what happens to them here.
+        """
+        rows, assignments = self._one_row_per_id(stream, typed)
+        rows, assignments = self._narrow(rows, table, typed.layout, assignments)
+        table.make(self._warehouse)
+        inserted, updated = self._write(stream, rows, table, assignments)
+        deleted = self._delete(rows.rows, table, typed.layout) if inserted + updated else 0
+        return Merged(inserted, updated, deleted)
+
+    def _one_row_per_id(self, stream: Stream, typed: Typed) -> tuple[Typed, list[Assignment]]:
+        """Make sure that each id is there once.
+
+        Of an event the first record counts; of an object the last value of each property that its
+        records carry (W31).
+
+        Returns:
+            The rows, and how an update sets each column.
+        """
+        assignments = [Assignment("received_at", always=True), Assignment("uuid_ts", always=True)]
+        merged: list[str] = []
+        for number, column in enumerate(typed.layout.columns):
+            name, flag = quote(column.name), f"__p{number}"
+            if column.name == OVERFLOW:
+                assignments.append(Assignment(OVERFLOW, merge_json=True))
+                objects = f"list({name} ORDER BY __line) FILTER (WHERE {name} IS NOT NULL)"
+                merge = "lambda a, b: CAST(json_merge_patch(a, b) AS VARCHAR)"
+                merged.append(f"list_reduce({objects}, {merge}) AS {name}")
+            elif column.cell.always:
+                assignments.append(Assignment(column.name, always=True))
+            elif _needs_flag(stream.collection, column):
+                assignments.append(Assignment(column.name, flag))
+                merged.append(f"arg_max_null({name}, __line) FILTER (WHERE {flag}) AS {name}")
+                merged.append(f"bool_or({flag}) AS {flag}")
+            else:
+                assignments.append(Assignment(column.name))
+                merged.append(f"arg_max({name}, __line) AS {name}")
+        if typed.are_unique or self._workbench.value(
+            f"SELECT count(*) = count(DISTINCT id) FROM {typed.ids}"  # noqa: S608
+        ):
+            return typed, assignments
+        if stream.collection is Collection.EVENT:
+            merged = []
+        count = self._workbench.value(
+            f"CREATE OR REPLACE TEMP TABLE {_MERGED} AS {_once(typed, stream.collection, merged)}"
+        )
+        return replace(typed, rows=_MERGED, ids=_MERGED, count=count), assignments
+
+    def _narrow(
+        self, typed: Typed, table: Table, layout: Layout, assignments: list[Assignment]
+    ) -> tuple[Typed, list[Assignment]]:
+        """Make rows fit that are too wide for the engine; how an update sets each column then."""
+        most = self._warehouse.dialect.row_bytes
+        columns = {**META, **{column.name: column.type for column in layout.columns}}
+        if most is None or not narrow(self._workbench, typed.rows, _NARROWED, columns, most):
+            return typed, assignments
+        layout.added |= table.add_columns(self._warehouse, {OVERFLOW: Type.TEXT})
+        layout.notices.append(f"rows too wide for the warehouse have some values in {OVERFLOW}")
+        others = [assignment for assignment in assignments if assignment.column != OVERFLOW]
+        narrowed = replace(typed, rows=_NARROWED, ids=_NARROWED)
+        return narrowed, [*others, Assignment(OVERFLOW, merge_json=True)]
+
+    def _write(
+        self, stream: Stream, typed: Typed, table: Table, assignments: Sequence[Assignment]
+    ) -> tuple[int, int]:
+        """Returns how many rows were inserted, and how many updated."""
+        names = ["id", *(assignment.column for assignment in assignments)]
+        columns = ", ".join(map(quote, names))
+        rows, count, existing = typed.rows, typed.count, 0
+        is_event = table.collection is Collection.EVENT
+        is_empty = table.is_new and self._warehouse.is_empty(table.name)
+        if is_empty:
+            self._known.begin(table.name)
+        if count and stream.key and not self._known.are_new(table.name, typed.ids, count):
+            existing = self._warehouse.find_existing(table.name, typed.ids)
+        if existing < count:
+            new = f"{rows} ANTI JOIN {_EXISTING} USING (id)" if existing else rows
+            if is_event:
+                self._activity.add(table, names, new)
+            self._warehouse.insert(table.name, names, f"SELECT {columns} FROM {new}")  # noqa: S608
+        if not existing or is_event:
+            return count - existing, 0
+        flags = [quote(a.flag) for a in assignments if a.flag is not None]
+        self._warehouse.update(
+            table.name,
+            assignments,
+            f"SELECT {', '.join([columns, *flags])} "  # noqa: S608
+            f"FROM {rows} SEMI JOIN {_EXISTING} USING (id)",
+        )
+        return count - existing, existing
+
+    def _delete(self, rows: str, table: Table, layout: Layout) -> int:
+        """Delete objects that the tap marks as deleted, if that is wished for."""
+        if (
+            not self._hard_delete
+            or (DELETED_AT, Type.TIMESTAMP) not in ((c.name, c.type) for c in layout.columns)
+            or table.collection is Collection.EVENT
+        ):
+            return 0
+        select = f"SELECT id FROM {rows} WHERE {DELETED_AT} IS NOT NULL"  # noqa: S608
+        count = self._count(f"({select})")
+        if count:
+            self._warehouse.delete(table.name, select)
+        return count
+
+    def _count(self, relation: str) -> int:
+        return int(self._workbench.value(f"SELECT count(*) FROM {relation}"))  # noqa: S608

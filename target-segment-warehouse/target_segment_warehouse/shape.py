@@ -1,0 +1,298 @@
+"""The shape of a stream's records so far, by which the next ones are read straight into columns.
+
+Records that look like those before them need no examination. Arrow's JSON reader takes them apart
+and types them in one pass, and refuses whatever it was not told of: another property, a value of
+another kind, a number or a timestamp that the column cannot hold, a repeated key, text that is no
+JSON. What it refuses is loaded the careful way (``rows``), from which the shape is learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from target_segment_warehouse.batch import Records
+from target_segment_warehouse.catalog import OVERFLOW, Table
+from target_segment_warehouse.keys import MAX_ID_BYTES
+from target_segment_warehouse.naming import Path
+from target_segment_warehouse.normalise import LONG_NUMBER
+from target_segment_warehouse.profile import INTEGERS, Profile
+from target_segment_warehouse.streams import Collection, Stream
+from target_segment_warehouse.types import MAX_DEPTH, Type
+from target_segment_warehouse.versions import DELETED_AT
+
+RECEIVED_AT = "received_at"
+_STAMPS = {(RECEIVED_AT,), (DELETED_AT,)}
+_LIST = pa.list_(pa.string())
+_ARROW = {
+    Type.TEXT: pa.string(),
+    Type.INTEGER: pa.int64(),
+    Type.FLOAT: pa.float64(),
+    Type.BOOLEAN: pa.bool_(),
+    Type.TIMESTAMP: pa.timestamp("us", tz="UTC"),
+}
+_BLOCK_BYTES = 1 << 20
+_EXACT = 2**53
+
+Kinds = dict[Path, set[str]]
+"""For each property at any depth, the JSON types that its values had (see ``Profile.kinds``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A property with values of its own.
+
+    Attributes:
+        path: The property.
+        column: Its column in the table; None if it has none.
+        type: The column's type; None without a column.
+        arrow: What its values are read as.
+    """
+
+    path: Path
+    column: str | None
+    type: Type | None
+    arrow: pa.DataType
+
+    def expression(self, name: str) -> str:
+        """SQL for the value as its column has it.
+
+        Args:
+            name: The column of the records read.
+        """
+        if self.arrow == _LIST:
+            return f"CAST(to_json({name}) AS VARCHAR)"
+        if self.type is Type.TEXT and self.arrow != pa.string():
+            return f"CAST({name} AS VARCHAR)"
+        return name
+
+    def text(self, name: str) -> str:
+        """SQL for the value of a key property as text."""
+        return name if self.arrow == pa.string() else f"CAST({name} AS VARCHAR)"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Records that were read by their shape.
+
+    Attributes:
+        columns: ``c<n>``, one for each leaf of the shape.
+        are_unique: Whether it is known that no two have the same key.
+    """
+
+    columns: pa.Table
+    are_unique: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the records of a stream look.
+
+    Attributes:
+        leaves: Properties, in the order of the columns that records are read into.
+        schema: The same as nested Arrow types.
+        required: Places of the key properties: each record has a value.
+        short: Places of those that have no column beside the row's ``id``.
+    """
+
+    leaves: tuple[Leaf, ...]
+    schema: pa.Schema
+    required: tuple[int, ...]
+    short: tuple[int, ...]
+
+    def fits(self, table: Table) -> bool:
+        """Whether the table has the columns that it had when the shape was made."""
+        return all(
+            leaf.column is None or table.columns.get(leaf.column) is leaf.type
+            for leaf in self.leaves
+        )
+
+    def read(self, records: Records) -> Read | None:
+        """Read records into columns.
+
+        Returns:
+            None if some record has another shape, or a value that its column cannot hold exactly.
+        """
+        if rb"\u0000" in records.text or not records.is_utf8():
+            return None
+        try:
+            nested = pa.json.read_json(
+                pa.BufferReader(records.text),
+                pa.json.ReadOptions(block_size=max(_BLOCK_BYTES, 2 * records.longest())),
+                pa.json.ParseOptions(
+                    explicit_schema=self.schema, unexpected_field_behavior="error"
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+        if len(nested) != len(records):
+            return None
+        while any(pa.types.is_struct(field.type) for field in nested.schema):
+            nested = nested.flatten()
+        # Of a property without a value nothing is kept: its column would take memory.
+        columns = [c if c.null_count < len(c) else pa.nulls(len(c)) for c in nested.columns]
+        read = pa.table(columns, names=[f"c{number}" for number in range(len(self.leaves))])
+        if not self._is_exact(read, records):
+            return None
+        if len(self.required) == 1:
+            distinct = pc.count_distinct(read.column(self.required[0])).as_py()
+            return Read(read, distinct == len(records))
+        return Read(read, not self.required)
+
+    def _is_exact(self, read: pa.Table, records: Records) -> bool:
+        if any(read.column(place).null_count for place in self.required):
+            return False
+        for place in self.short:
+            if read.column(place).type == pa.string():
+                longest = pc.max(pc.binary_length(read.column(place))).as_py() or 0
+                if longest > MAX_ID_BYTES:
+                    return False
+        floats = [column for column in read.columns if pa.types.is_floating(column.type)]
+        floats = [column for column in floats if column.null_count < len(column)]
+        if not floats:
+            return True
+        # From there on it may have been an integer that no float is equal to; NaN is not less.
+        limit = pa.scalar(float(_EXACT))
+        if not all(pc.all(pc.less(pc.abs(column), limit)).as_py() for column in floats):
+            return False
+        texts = records.to_arrow()["record"]
+        return not pc.any(pc.match_substring_regex(texts, LONG_NUMBER)).as_py()
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is known of a stream's records from those before.
+
+    Attributes:
+        stream: The stream as its SCHEMA was then.
+        kinds: The JSON types of their values.
+        shape: How they can be read; None if only the careful way will do.
+        is_new: Whether nothing was loaded since the SCHEMA came.
+    """
+
+    stream: Stream
+    kinds: Kinds = field(default_factory=dict)
+    shape: Shape | None = None
+    is_new: bool = True
+
+    def add(self, found: Profile) -> None:
+        """Remember what was found."""
+        for path, kinds in found.kinds.items():
+            self.kinds.setdefault(path, set()).update(kinds)
+
+    def objects(self) -> list[Path]:
+        """Properties whose content became properties of their own."""
+        return [path for path, kinds in self.kinds.items() if "OBJECT" in kinds]
+
+
+def shape_of(stream: Stream, table: Table, kinds: Kinds, ignored: Iterable[str]) -> Shape | None:
+    """The shape that records have if they are like those before them.
+
+    Args:
+        stream: Whose records.
+        table: Their table as it is now.
+        kinds: What was seen of the stream's records in this run.
+        ignored: Properties that are loaded from elsewhere.
+
+    Returns:
+        None if a record's place in the columns takes more than its JSON types to tell.
+    """
+    keys = [(key,) for key in stream.key]
+    paths = {*kinds, *keys, (RECEIVED_AT,)}
+    if not kinds or stream.collection is Collection.EVENT:
+        # Of an object, null is not like nothing: a property that was not there yet is looked at.
+        paths |= {*stream.columns, *table.columns_of}
+    if DELETED_AT in table.columns:
+        paths.add((DELETED_AT,))
+    objects = {path[:length] for path in paths for length in range(1, len(path))}
+    objects |= {path for path, seen in kinds.items() if "OBJECT" in seen and len(path) < MAX_DEPTH}
+    if OVERFLOW in table.columns or any(
+        path in table.columns_of or kinds.get(path, set()) - {"OBJECT", "NULL"} for path in objects
+    ):
+        return None
+    names = table.namer.columns(paths - objects)
+    tree: dict[str, object] = {}
+    for path in sorted(paths):
+        branch = tree
+        for key in path[:-1]:
+            branch = branch.setdefault(key, {})  # type: ignore[assignment]
+        if path in objects:
+            branch.setdefault(path[-1], {})
+        else:
+            leaf = _leaf(
+                path,
+                names[path],
+                table,
+                kinds.get(path, set()) - {"NULL"},
+                is_key=path in keys,
+                is_declared=path in stream.columns,
+                is_ignored=path[0] in ignored,
+            )
+            if leaf is None:
+                return None
+            branch[path[-1]] = leaf
+    leaves = tuple(_depth_first(tree))
+    places = {leaf.path: place for place, leaf in enumerate(leaves)}
+    if any(key not in places for key in keys):
+        return None
+    required = tuple(places[key] for key in keys)
+    short = tuple(place for place in required if leaves[place].column is None)
+    return Shape(leaves, pa.schema(_fields(tree)), required, short)
+
+
+def _leaf(
+    path: Path,
+    name: str,
+    table: Table,
+    seen: set[str],
+    *,
+    is_key: bool,
+    is_declared: bool,
+    is_ignored: bool,
+) -> Leaf | None:
+    """How a property is read; None if that cannot be told beforehand."""
+    if len(table.columns_of.get(path, ())) > 1:
+        return None
+    if name not in table.columns:
+        if path in _STAMPS:
+            return Leaf(path, None, None, _ARROW[Type.TIMESTAMP])
+        if is_key:
+            return Leaf(path, None, None, _ARROW[Type.TEXT]) if seen <= {"VARCHAR"} else None
+        return None if seen or is_declared else Leaf(path, None, None, pa.null())
+    type_ = table.columns[name]
+    if type_ is None or (path in _STAMPS and type_ is not Type.TIMESTAMP):
+        return None
+    arrow = _arrow(type_, seen)
+    if arrow is None or (is_key and arrow not in {_ARROW[Type.TEXT], _ARROW[Type.INTEGER]}):
+        return None
+    return Leaf(path, None if is_ignored else name, None if is_ignored else type_, arrow)
+
+
+def _arrow(type_: Type, seen: set[str]) -> pa.DataType | None:
+    """What to read a column's values as, given the JSON types that they had."""
+    if type_ is not Type.TEXT or seen <= {"VARCHAR"}:
+        return _ARROW[type_]
+    if seen == {"ARRAY"}:
+        return _LIST
+    if seen == {"BOOLEAN"}:
+        return _ARROW[Type.BOOLEAN]
+    return _ARROW[Type.INTEGER] if seen <= INTEGERS else None
+
+
+def _depth_first(tree: Mapping[str, object]) -> Iterable[Leaf]:
+    for item in tree.values():
+        if isinstance(item, Leaf):
+            yield item
+        elif isinstance(item, dict):
+            yield from _depth_first(item)
+
+
+def _fields(tree: Mapping[str, object]) -> list[pa.Field]:
+    return [
+        pa.field(key, item.arrow if isinstance(item, Leaf) else pa.struct(_fields(item)))  # type: ignore[arg-type]
+        for key, item in tree.items()
+    ]

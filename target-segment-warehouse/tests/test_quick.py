@@ -1,0 +1,188 @@
+"""Records read by their shape are loaded as they would be the careful way, value for value."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from target_segment_warehouse import rows, shape
+from target_segment_warehouse.target import TargetSegmentWarehouse
+
+EXAMPLES = int(os.environ.get("EXAMPLES", "25"))
+OBJECTS, EVENTS = "objects", "events"
+_TIMES = ("received_at", "uuid_ts")
+_TABLES = f"""SELECT table_name FROM duckdb_tables() WHERE schema_name = 's'
+    AND (table_name LIKE '{OBJECTS}%' OR table_name LIKE '{EVENTS}%')"""
+
+Load = Callable[..., dict[str, Any]]
+
+
+def schema(stream: str) -> str:
+    declared = {"id": {"type": "string"}, "n": {"type": ["integer", "null"]}}
+    annotation = {"collection": "event" if stream.startswith(EVENTS) else "object"}
+    return json.dumps(
+        {
+            "type": "SCHEMA",
+            "stream": stream,
+            "schema": {"properties": declared, "x-segment": annotation},
+            "key_properties": ["id"],
+        }
+    )
+
+
+def record(stream: str, members: str) -> str:
+    """A RECORD line around JSON text that is kept as it is."""
+    return f'{{"type":"RECORD","stream":"{stream}","record":{{{members}}}}}'
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Loads runs of lines and returns what is in the warehouse; told whether quickly if it can."""
+    number = iter(range(10**9))
+
+    def run(runs: list[list[str]], quickly: bool, size: int = 1000) -> dict[str, Any]:
+        path = tmp_path / f"{next(number)}.duckdb"
+        config = {"warehouse_url": f"duckdb:///{path}", "default_target_schema": "s"}
+        read = shape.Shape.read if quickly else lambda *_: None
+        with mock.patch.object(shape.Shape, "read", read), mock.patch.object(rows, "HEAD", 1):
+            for lines in runs:
+                target = TargetSegmentWarehouse(config={**config, "max_batch_rows": size})
+                target.listen(io.StringIO("".join(f"{line}\n" for line in lines)))
+        with duckdb.connect(str(path), read_only=True) as connection:
+            found = dump(connection)
+        path.unlink()
+        return found
+
+    return run
+
+
+def dump(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """Columns with their types, and rows, of the streams' tables."""
+    found: dict[str, Any] = {}
+    for (table,) in connection.sql(_TABLES).fetchall():
+        columns = sorted(connection.sql(f"DESCRIBE s.{table}").fetchall())
+        names = [name for name, *_ in columns if name not in _TIMES]
+        texts = ", ".join(f'CAST("{name}" AS VARCHAR)' for name in names)
+        stored = connection.sql(f"SELECT {texts} FROM s.{table} ORDER BY id").fetchall()
+        found[table] = ([(name, type_) for name, type_, *_ in columns], stored)
+    return found
+
+
+ODD_VALUES = [
+    "null",
+    "1",
+    "1.0",
+    "1e2",
+    "1.5",
+    "1e400",
+    "1e-400",
+    "0.1234567890123456789",
+    "9007199254740993",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775809",
+    "123456789012345678901234567890",
+    "true",
+    '""',
+    '"text"',
+    '"1"',
+    r'"\u0000"',
+    r'"\ud83d\ude00 \ud800"',
+    r'"\u00fc \\u0000"',
+    '"2026-01-02T03:04:05Z"',
+    '"2026-01-02T03:04:05.123456+02:00"',
+    '"2026-01-02T03:04:05.123456789Z"',
+    '"2026-01-02T03:04:05"',
+    '"2026-01-02"',
+    '"2026-02-30"',
+    '"2026-01-02T03:04:60Z"',
+    "[]",
+    "[null]",
+    '["a","b"]',
+    '["\\u00e9", "\\"\\\\\\n"]',
+    "[1,2]",
+    '["a",1]',
+    '[["a"]]',
+    '[{"a":null}]',
+    "{}",
+    '{"a":1}',
+    '{"a":{"b":[true]}}',
+    '{"a":null}',
+    '{"a":1,"a":2}',
+    '{"A":1,"a":2}',
+    '{"":1}',
+    '{"0":1}',
+]
+
+
+@pytest.mark.parametrize("first", ["1", "1.5", "true", '"text"', '"2026-01-02T03:04:05Z"', '["a"]'])
+def test_odd_values_after_usual_ones(load: Load, first: str) -> None:
+    def lines(stream: str, start: int, value: str) -> list[str]:
+        """Eight records, so that some are read by the shape of others."""
+        return [
+            record(stream, f'"id":"{at}","v":{value},"o":{{"a":{first}}}')
+            for at in range(start, start + 8)
+        ]
+
+    usual: list[str] = []
+    odd: list[str] = []
+    for number, value in enumerate(ODD_VALUES):
+        for stream in (f"{OBJECTS}_{number}", f"{EVENTS}_{number}"):
+            usual += [schema(stream), *lines(stream, 0, first)]
+            odd += [schema(stream), record(stream, f'"id":"1","v":{value}')]
+            odd += [*lines(stream, 100, value), *lines(stream, 200, first)]
+    quickly, carefully = load([usual, odd], True), load([usual, odd], False)
+    assert quickly == carefully
+    assert len(quickly) == 2 * len(ODD_VALUES)
+
+
+NAMES = st.sampled_from(["n", "v", "w", "o", "p q"])
+LEAVES = st.one_of(st.sampled_from(ODD_VALUES), st.sampled_from(["1", '"a"', "null", "2.5"]))
+OBJECT_TEXTS = st.dictionaries(st.sampled_from(["a", "b"]), LEAVES, max_size=2).map(
+    lambda members: "{" + ",".join(f'"{key}":{text}' for key, text in members.items()) + "}"
+)
+RECORDS = st.builds(
+    lambda stream, id_, members: record(
+        stream, ",".join([f'"id":"{id_}"', *(f'"{key}":{text}' for key, text in members.items())])
+    ),
+    st.sampled_from([OBJECTS, EVENTS]),
+    st.integers(1, 4),
+    st.dictionaries(NAMES, st.one_of(LEAVES, LEAVES, OBJECT_TEXTS), max_size=4),
+)
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(st.lists(st.lists(RECORDS, max_size=14), min_size=1, max_size=3))
+def test_any_records(load: Load, records: list[list[str]]) -> None:
+    runs = [[schema(OBJECTS), schema(EVENTS), *lines] for lines in records]
+    assert load(runs, True, size=4) == load(runs, False, size=4)
+
+
+def test_records_like_those_before_are_read_by_their_shape(load: Load) -> None:
+    reads: list[bool] = []
+    read = shape.Shape.read
+
+    def watched(self: shape.Shape, records: Any) -> shape.Read | None:
+        result = read(self, records)
+        reads.append(result is not None)
+        return result
+
+    lines = [record(OBJECTS, f'"id":"{at}","v":"a","o":{{"a":1}}') for at in range(40)]
+    with mock.patch.object(shape.Shape, "read", watched):
+        found = load([[schema(OBJECTS), schema(EVENTS), *lines]], True, size=4)
+    assert len(found[OBJECTS][1]) == 40
+    assert len(reads) > 5
+    assert all(reads)
