@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -12,6 +13,7 @@ import click
 from singer_sdk import Target
 from singer_sdk import typing as th
 from singer_sdk.exceptions import ConfigValidationError, SingerSDKError
+from singer_sdk.helpers._classproperty import classproperty
 from singer_sdk.helpers.capabilities import (
     CapabilitiesEnum,
     PluginCapabilities,
@@ -129,7 +131,7 @@ class TargetSegmentWarehouse(Target):
         th.Property(
             "max_batch_bytes",
             th.IntegerType(minimum=1),
-            default=32 << 20,
+            default=28 << 20,
             title="Batch bytes",
             description="Flush when records from this many bytes of input are held.",
         ),
@@ -221,6 +223,16 @@ class TargetSegmentWarehouse(Target):
             cls.logger.error("%s", error)  # noqa: TRY400
             cls.logger.debug("Where it came up", exc_info=True)
             sys.exit(1)
+
+    @classproperty
+    def _env_var_config(cls) -> dict[str, Any]:
+        """Settings from the environment. The SDK leaves numbers as text, and then refuses them."""
+        config: dict[str, Any] = super()._env_var_config
+        for name, schema in cls.config_jsonschema["properties"].items():
+            if name in config and "number" in schema.get("type", ()):
+                with contextlib.suppress(ValueError):
+                    config[name] = float(config[name])
+        return config
 
     def process_endofpipe(self) -> None:
         """Load what is left; exit with 128 + the signal's number if one ended reading early."""

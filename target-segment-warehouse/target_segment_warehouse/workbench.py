@@ -40,12 +40,10 @@ class Workbench:
         pa.set_memory_pool(pa.system_memory_pool())
         self._connection = duckdb.connect(
             config={
-                "threads": 2,
+                # The other core reads what comes next.
+                "threads": 1,
                 "memory_limit": f"{MEMORY_BYTES}B",
                 "preserve_insertion_order": False,
-                # A checkpoint compresses and writes what came since the one before; it costs less
-                # the more that is.
-                "checkpoint_threshold": "128MB",
                 "temp_directory": tempfile.gettempdir(),
                 # No look at the network for extensions that the file formats in use do not need.
                 "autoinstall_known_extensions": False,

@@ -36,6 +36,9 @@ def test_the_console_command_with_settings_from_the_environment(warehouse: Wareh
         env={
             "TARGET_SEGMENT_WAREHOUSE_WAREHOUSE_URL": warehouse.url,
             "TARGET_SEGMENT_WAREHOUSE_DEFAULT_TARGET_SCHEMA": "from_env",
+            "TARGET_SEGMENT_WAREHOUSE_MAX_BATCH_ROWS": "10",
+            "TARGET_SEGMENT_WAREHOUSE_MAX_BATCH_AGE_SECONDS": "2.5",
+            "TARGET_SEGMENT_WAREHOUSE_SEGMENT_ALIASES": "true",
         },
         given=encode([schema("t"), record("t", id="1"), state({"t": 1})]),
     )
