@@ -79,6 +79,8 @@ class RowLoader:
         rest, head = piece.records, HEAD
         while True:
             if seen.shape is not None and seen.shape.fits(table):
+                if not rest:
+                    return entry  # and the table has every column that the SCHEMA declares
                 ahead = rest is piece.records and piece.shape is seen.shape
                 read = piece.read if ahead else seen.shape.read(rest)
                 if read is not None:

@@ -214,7 +214,10 @@ def shape_of(stream: Stream, table: Table, kinds: Kinds, ignored: Iterable[str])
         path in table.columns_of or kinds.get(path, set()) - {"OBJECT", "NULL"} for path in objects
     ):
         return None
-    names = table.namer.columns(paths - objects)
+    names = table.namer.columns({*paths, *stream.columns} - objects)
+    declared = stream.columns.keys() - objects - _STAMPS - set(keys)
+    if any(names[path] not in table.columns for path in declared):
+        return None  # The careful way makes the columns that a SCHEMA declares.
     tree: dict[str, object] = {}
     for path in sorted(paths):
         branch = tree
@@ -229,7 +232,6 @@ def shape_of(stream: Stream, table: Table, kinds: Kinds, ignored: Iterable[str])
                 table,
                 kinds.get(path, set()) - {"NULL"},
                 is_key=path in keys,
-                is_declared=path in stream.columns,
                 is_ignored=path[0] in ignored,
             )
             if leaf is None:
@@ -251,7 +253,6 @@ def _leaf(
     seen: set[str],
     *,
     is_key: bool,
-    is_declared: bool,
     is_ignored: bool,
 ) -> Leaf | None:
     """How a property is read; None if that cannot be told beforehand."""
@@ -262,7 +263,7 @@ def _leaf(
             return Leaf(path, None, None, _ARROW[Type.TIMESTAMP])
         if is_key:
             return Leaf(path, None, None, _ARROW[Type.TEXT]) if seen <= {"VARCHAR"} else None
-        return None if seen or is_declared else Leaf(path, None, None, pa.null())
+        return None if seen else Leaf(path, None, None, pa.null())
     type_ = table.columns[name]
     if type_ is None or (path in _STAMPS and type_ is not Type.TIMESTAMP):
         return None

@@ -44,6 +44,9 @@ class Workbench:
                 "threads": 1,
                 "memory_limit": f"{MEMORY_BYTES}B",
                 "preserve_insertion_order": False,
+                # A checkpoint compresses what came since the one before, and merges it with what
+                # little came before that: the more at a time, the less work in all.
+                "checkpoint_threshold": "128MB",
                 "temp_directory": tempfile.gettempdir(),
                 # No look at the network for extensions that the file formats in use do not need.
                 "autoinstall_known_extensions": False,

@@ -23,8 +23,6 @@ from target_segment_warehouse.workbench import PHYSICAL, Workbench
 logger = logging.getLogger(__name__)
 
 _CATALOG = "__warehouse"
-_VACUUM_TASKS = 100
-"""DuckDB's default."""
 _LOGICAL = {
     "VARCHAR": Type.TEXT,
     "BIGINT": Type.INTEGER,
@@ -75,7 +73,6 @@ class DuckDB(Warehouse):
         self._path = path
         self._timeout = lock_timeout_seconds
         self._is_held = False
-        self._in_row = False
 
     def name(self, relation: str) -> str:
         return f"{_CATALOG}.{super().name(relation)}"
@@ -123,12 +120,7 @@ class DuckDB(Warehouse):
                 return
 
     def commit(self, *, more: bool) -> None:
-        # A checkpoint merges small row groups. While flushes follow one another that would be to
-        # write the same rows again and again: a flush that stands alone does it.
-        self._in_row = more or self._in_row
-        self.execute(f"SET max_vacuum_tasks = {0 if self._in_row else _VACUUM_TASKS}")
         self.execute("COMMIT")
-        self._in_row = more
         if not more:
             self._detach()
 

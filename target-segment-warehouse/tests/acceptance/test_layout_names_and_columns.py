@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -130,6 +131,24 @@ def test_w11_other_properties_get_a_column_at_their_first_value(warehouse: Wareh
     assert "surprise" not in warehouse.types("t")
     warehouse.load(schema("t"), record("t", id="2", surprise=7))
     assert warehouse.by_id("t", "surprise") == {"1": None, "2": 7}
+
+
+@pytest.mark.parametrize("stream", [schema, events])
+def test_w11_declared_properties_get_a_column_when_a_schema_changes(
+    warehouse: Warehouse, stream: Callable[..., Message]
+) -> None:
+    warehouse.load(stream("t", {"id": "string"}), record("t", id="1", a=1))
+    more = {"id": "string", "later": "integer"}
+    warehouse.load(
+        stream("t", {"id": "string"}),
+        record("t", id="2", a=1),
+        stream("t", more),
+        record("t", id="3", a=1),
+        stream("t", more | {"last": "boolean"}),
+    )
+    assert warehouse.types("t")["later"] == "integer"
+    assert warehouse.types("t")["last"] == "boolean"
+    assert warehouse.by_id("t", "a") == {"1": 1, "2": 1, "3": 1}
 
 
 def test_w12_w13_w14_w16_meta_columns_come_first(warehouse: Warehouse) -> None:
