@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -155,20 +156,25 @@ def serve(
     keys = (*options.pop("public_key"), *_keys_in(public_key_file))
     for key in keys:
         load_public_key(key)
-    log = open_event_log(event_log_url)
-    try:
-        if not keys and not options["allow_unsigned"] and not stored_keys(log):
-            raise click.ClickException(
-                "no signature key is known, so nothing could be told from a forgery. Run\n"
-                "  sendgrid-webhook register --url https://your.public.address\n"
-                "which turns signing on and fetches the key, or give --public-key "
-                "(or --allow-unsigned to try things out)"
+    path_token, status_token = options.pop("path_token"), options.pop("status_token")
+
+    def stored() -> tuple[str, str, list[str]]:
+        with closing(open_event_log(event_log_url)) as log:
+            if not keys and not options["allow_unsigned"] and not stored_keys(log):
+                raise click.ClickException(
+                    "no signature key is known, so nothing could be told from a forgery. Run\n"
+                    "  sendgrid-webhook register --url https://your.public.address\n"
+                    "which turns signing on and fetches the key, or give --public-key "
+                    "(or --allow-unsigned to try things out)"
+                )
+            return (
+                path_token or shared_token(log, PATH_TOKEN_SETTING),
+                status_token or shared_token(log, STATUS_TOKEN_SETTING),
+                stored_list(log, FORWARD_SETTING),
             )
-        path_token = options.pop("path_token") or shared_token(log, PATH_TOKEN_SETTING)
-        status_token = options.pop("status_token") or shared_token(log, STATUS_TOKEN_SETTING)
-        forward_to = () if no_forward else (*forward_to, *stored_list(log, FORWARD_SETTING))
-    finally:
-        log.close()
+
+    path_token, status_token, taken_over = server.when_reachable(stored)
+    forward_to = () if no_forward else (*forward_to, *taken_over)
     if len(path_token) < _SMALLEST_TOKEN or "/" in path_token:
         raise click.UsageError(f"--path-token needs {_SMALLEST_TOKEN} characters, and no slash")
     settings = ReceiverSettings(

@@ -10,15 +10,17 @@ import socket
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from tap_sendgrid.api.client import Client
-from tap_sendgrid.event_log import open_event_log
+from tap_sendgrid.event_log import EventLogError, open_event_log
 from tap_sendgrid.webhook.app import Receiver
 from tap_sendgrid.webhook.housekeeping import housekeeping
 from tap_sendgrid.webhook.keys import KeyRing
@@ -29,6 +31,7 @@ from tap_sendgrid.webhook.register import fetch_keys
 from tap_sendgrid.webhook.settings import ReceiverSettings
 
 logger = logging.getLogger("sendgrid-webhook")
+T = TypeVar("T")
 
 GRACE_SECONDS = 25
 """Time for requests that are under way at a stop; below the 30 s that most supervisors allow."""
@@ -36,6 +39,8 @@ GRACE_SECONDS = 25
 KEEP_ALIVE_SECONDS = 75
 """SendGrid posts about every 30 s from each of its servers; proxies keep connections for 60 s."""
 
+START_SECONDS = 15
+START_PAUSE_SECONDS = 1
 BACKLOG = 4096
 SWITCH_SECONDS = 0.0005
 MAX_CONNECTIONS = 4000
@@ -55,6 +60,10 @@ class ReceiverFactory:
         # the default 5 ms each time for the interpreter.
         sys.setswitchinterval(SWITCH_SECONDS)
         configure_logging(as_json=settings.json_logs)
+        return when_reachable(self._receiver)
+
+    def _receiver(self) -> Receiver:
+        settings = self.settings
         log = open_event_log(settings.event_log_url)
         fetch = None
         if settings.api_key:
@@ -65,7 +74,32 @@ class ReceiverFactory:
                 user_agent="sendgrid-webhook",
             )
             fetch = lambda: fetch_keys(client, log)  # noqa: E731
-        return Receiver(settings, log, KeyRing(log, settings.public_keys, fetch))
+        try:
+            return Receiver(settings, log, KeyRing(log, settings.public_keys, fetch))
+        except BaseException:
+            log.close()
+            raise
+
+
+def when_reachable(start: Callable[[], T], seconds: float = START_SECONDS) -> T:
+    """Do what needs the log as soon as it can be reached: a cluster may be electing a leader.
+
+    Args:
+        start: What is to be done; done again if the log cannot be reached.
+        seconds: How long to wait.
+
+    Raises:
+        EventLogError: The log could not be reached in that time, or is no use at all.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return start()
+        except EventLogError as error:
+            if error.kind != "unavailable" or time.monotonic() > deadline:
+                raise
+            logger.warning("Waiting for the event log: %s", error)
+            time.sleep(START_PAUSE_SECONDS)
 
 
 def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:

@@ -84,6 +84,14 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 
 
 @pytest.fixture
+def late_nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server that is not started yet."""
+    server = NatsServer(tmp_path, "late", free_ports(1)[0])
+    yield server
+    server.stop()
+
+
+@pytest.fixture
 def nats_cluster(tmp_path: Path) -> Iterator[list[NatsServer]]:
     """Three servers of one cluster."""
     ports = free_ports(6)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ipaddress
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -281,3 +284,28 @@ def test_tls_with_client_certificates(
         open_log(base)
     with pytest.raises(EventLogError):
         open_log(f"tls://127.0.0.1:{server.port}/events")
+
+
+def test_a_receiver_waits_for_a_server_that_comes_up_later(late_nats_server: Any) -> None:
+    server = late_nats_server
+    url = f"nats://127.0.0.1:{server.port}/{stream()}"
+    command = [sys.executable, "-m", "tap_sendgrid.webhook", "serve", "--port", "0"]
+    options = ["--allow-unsigned", "--path-token", "a-token-of-this-test"]
+    receiver = subprocess.Popen(
+        [*command, *options, "--event-log-url", url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert receiver.stderr is not None
+        while "Waiting for the event log" not in (line := receiver.stderr.readline()):
+            assert line, "it ended"
+        server.start()
+        assert receiver.stdout is not None
+        base = receiver.stdout.readline().split()[-1]
+        assert requests.get(f"{base}/readyz", timeout=10).status_code == 200
+    finally:
+        receiver.terminate()
+        receiver.communicate(timeout=30)
+    assert receiver.returncode == 0
