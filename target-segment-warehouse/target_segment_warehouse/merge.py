@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from target_segment_warehouse.activity import Activity
@@ -83,17 +83,17 @@ def _needs_flag(collection: Collection, column: Column) -> bool:
     return collection is Collection.OBJECT and column.cell.nulls and not column.cell.always
 
 
-def _once(typed: Typed, collection: Collection, merged: Sequence[str]) -> str:
+def _once(typed: Typed, collection: Collection, merged: Mapping[str, str]) -> str:
     """SQL for the rows with each id once.
 
     Args:
         typed: The rows.
         collection: Of an object the last row counts, of an event the first.
-        merged: Columns whose value is not that row's own, as SQL over an id's rows.
+        merged: Columns whose value is not that row's own, with SQL for it over an id's rows.
     """
     choose = "max" if collection is Collection.OBJECT else "min"
-    own = "".join(f", {expression.rpartition(' AS ')[2]}" for expression in merged)
-    aggregates = "".join(f", {expression}" for expression in merged)
+    others = "".join(f", {name}" for name in merged)
+    aggregates = "".join(f", {expression} AS {name}" for name, expression in merged.items())
     return f"""WITH repeated AS MATERIALIZED (
             SELECT id FROM {typed.ids} GROUP BY id HAVING count(*) > 1
         ), several AS MATERIALIZED (
@@ -101,7 +101,7 @@ def _once(typed: Typed, collection: Collection, merged: Sequence[str]) -> str:
         )
         SELECT * EXCLUDE (__line) FROM {typed.rows} ANTI JOIN repeated USING (id)
         UNION ALL BY NAME
-        SELECT several.* EXCLUDE (__line{own}), merged.* EXCLUDE (__line)
+        SELECT several.* EXCLUDE (__line{others}), merged.* EXCLUDE (__line)
         FROM several
         JOIN (SELECT {choose}(__line) AS __line{aggregates} FROM several GROUP BY id) AS merged
         USING (__line)"""  # noqa: S608
@@ -151,29 +151,29 @@ class Merger:
             The rows, and how an update sets each column.
         """
         assignments = [Assignment("received_at", always=True), Assignment("uuid_ts", always=True)]
-        merged: list[str] = []
+        merged: dict[str, str] = {}
         for number, column in enumerate(typed.layout.columns):
             name, flag = quote(column.name), f"__p{number}"
             if column.name == OVERFLOW:
                 assignments.append(Assignment(OVERFLOW, merge_json=True))
                 objects = f"list({name} ORDER BY __line) FILTER (WHERE {name} IS NOT NULL)"
                 merge = "lambda a, b: CAST(json_merge_patch(a, b) AS VARCHAR)"
-                merged.append(f"list_reduce({objects}, {merge}) AS {name}")
+                merged[name] = f"list_reduce({objects}, {merge})"
             elif column.cell.always:
                 assignments.append(Assignment(column.name, always=True))
             elif _needs_flag(stream.collection, column):
                 assignments.append(Assignment(column.name, flag))
-                merged.append(f"arg_max_null({name}, __line) FILTER (WHERE {flag}) AS {name}")
-                merged.append(f"bool_or({flag}) AS {flag}")
+                merged[name] = f"arg_max_null({name}, __line) FILTER (WHERE {flag})"
+                merged[flag] = f"bool_or({flag})"
             else:
                 assignments.append(Assignment(column.name))
-                merged.append(f"arg_max({name}, __line) AS {name}")
+                merged[name] = f"arg_max({name}, __line)"
         if typed.are_unique or self._workbench.value(
             f"SELECT count(*) = count(DISTINCT id) FROM {typed.ids}"  # noqa: S608
         ):
             return typed, assignments
         if stream.collection is Collection.EVENT:
-            merged = []
+            merged = {}
         count = self._workbench.value(
             f"CREATE OR REPLACE TEMP TABLE {_MERGED} AS {_once(typed, stream.collection, merged)}"
         )

@@ -36,6 +36,7 @@ _ARROW = {
     Type.TIMESTAMP: pa.timestamp("us", tz="UTC"),
 }
 _BLOCK_BYTES = 1 << 20
+_MOST_BYTES = 1 << 30
 _EXACT = 2**53
 
 Kinds = dict[Path, set[str]]
@@ -117,17 +118,18 @@ class Shape:
         Returns:
             None if some record has another shape, or a value that its column cannot hold exactly.
         """
-        if rb"\u0000" in records.text or not records.is_utf8():
+        block_size = max(_BLOCK_BYTES, 2 * records.longest())
+        if block_size > _MOST_BYTES or rb"\u0000" in records.text or not records.is_utf8():
             return None
         try:
             nested = pa.json.read_json(
                 pa.BufferReader(records.text),
-                pa.json.ReadOptions(block_size=max(_BLOCK_BYTES, 2 * records.longest())),
+                pa.json.ReadOptions(block_size=block_size),
                 pa.json.ParseOptions(
                     explicit_schema=self.schema, unexpected_field_behavior="error"
                 ),
             )
-        except pa.ArrowInvalid:
+        except pa.ArrowException:
             return None
         if len(nested) != len(records):
             return None
