@@ -100,6 +100,11 @@ class Zygote:
         self._process.stdout.close()
 
 
+def _text(path: Path) -> str:
+    """What was written; nothing by a process that was killed before it opened its files."""
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
 @dataclass
 class Process:
     """A target that runs."""
@@ -118,7 +123,7 @@ class Process:
 
     def states(self) -> list[Any]:
         """The states written so far."""
-        text = self.stdout.read_text() if self.stdout.exists() else ""
+        text = _text(self.stdout)
         return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     def until_states(self, count: int, timeout: float = 30) -> list[Any]:
@@ -154,4 +159,4 @@ class Process:
             raise AssertionError(
                 f"still running after {timeout} s\n{self.stderr.read_text()[-3000:]}"
             )
-        return Result(code, self.stdout.read_text(), self.stderr.read_text(errors="replace"))
+        return Result(code, _text(self.stdout), _text(self.stderr))
