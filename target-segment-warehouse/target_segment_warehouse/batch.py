@@ -93,11 +93,17 @@ class Records:
 
         The text is not checked to be UTF-8 again.
         """
-        texts = pa.LargeStringArray.from_buffers(
+        columns = {
+            "line": self.line_numbers(),
+            "record": self.texts(),
+            "extracted": self.extracted(),
+        }
+        return pa.table(columns)
+
+    def texts(self) -> pa.LargeStringArray:
+        """The records' JSON text as an Arrow column."""
+        return pa.LargeStringArray.from_buffers(
             len(self), pa.py_buffer(self._ends), pa.py_buffer(self.text)
-        )
-        return pa.table(
-            {"line": self.line_numbers(), "record": texts, "extracted": self.extracted()}
         )
 
     def line_numbers(self) -> pa.Array:

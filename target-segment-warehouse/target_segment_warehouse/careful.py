@@ -9,7 +9,12 @@ from target_segment_warehouse.cells import CELLS, Cell, stamp, take_apart
 from target_segment_warehouse.keys import MAX_ID_BYTES, require_keys
 from target_segment_warehouse.layout import Column, Layout, Planner
 from target_segment_warehouse.merge import TYPED, Typed, select_typed
-from target_segment_warehouse.metadata import Options, Stamps, computed_columns
+from target_segment_warehouse.metadata import (
+    Options,
+    Stamps,
+    computed_columns,
+    tells_of_deletions,
+)
 from target_segment_warehouse.naming import Path
 from target_segment_warehouse.overflow import OVERFLOWING, gather, make_room
 from target_segment_warehouse.profile import Profile
@@ -72,7 +77,7 @@ class CarefulTyper:
         )
         require_keys(self._workbench, stream, cells, staged.place)
         deleted_at = None
-        if _DELETED_AT in found.kinds or DELETED_AT in table.columns or self._options.metadata:
+        if tells_of_deletions(table, self._options, found.kinds):
             cell = cells[_DELETED_AT]
             deleted_at = stamp(cell.text) if _are_stamps(self._workbench, cell) else None
         computed = computed_columns(table, self._options, stamps, deleted_at)
@@ -87,10 +92,6 @@ class CarefulTyper:
         )
         self._workbench.execute(f"DROP TABLE {CELLS}")
         return Typed(TYPED, TYPED, found.rows, not stream.key, layout)
-
-    def forget(self) -> None:
-        """Drop ``__typed``."""
-        self._workbench.execute(f"DROP TABLE {TYPED}")
 
     def _lay_out(
         self,

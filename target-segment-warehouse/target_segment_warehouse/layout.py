@@ -165,8 +165,11 @@ class Planner:
             if old is not None:
                 rest = f"CASE WHEN ({value(cell, kinds, old)}) IS NULL THEN {rest} END"
             column = Column(sibling, type_, rest, cell)
-            table.columns_of[path].append(sibling)
-            (layout.columns if sibling in table.columns else new).append(column)
+            if sibling in table.columns:
+                layout.columns.append(column)
+            else:
+                new.append(column)
+                table.columns_of[path].append(sibling)
             layout.notices.append(
                 f"column {name} is in use by something else in the warehouse and stays {old}: "
                 f"values that do not fit are in {sibling}"

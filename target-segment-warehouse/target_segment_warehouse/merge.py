@@ -201,8 +201,7 @@ class Merger:
         columns = ", ".join(map(quote, names))
         rows, count, existing = typed.rows, typed.count, 0
         is_event = table.collection is Collection.EVENT
-        is_empty = table.is_new and self._warehouse.is_empty(table.name)
-        if is_empty:
+        if stream.key and table.is_new and self._warehouse.is_empty(table.name):
             self._known.begin(table.name)
         if count and stream.key and not self._known.are_new(table.name, typed.ids, count):
             existing = self._warehouse.find_existing(table.name, typed.ids)

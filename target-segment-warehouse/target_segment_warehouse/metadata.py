@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Container
 from dataclasses import dataclass
 
 from target_segment_warehouse.catalog import Table
@@ -82,7 +82,18 @@ def computed_columns(
     return columns
 
 
-def computed_names(table: Table, options: Options, seen: Collection[tuple[str, ...]]) -> set[str]:
+def tells_of_deletions(table: Table, options: Options, seen: Container[tuple[str, ...]]) -> bool:
+    """Whether rows are to say when their object was deleted.
+
+    Args:
+        table: Where they go.
+        options: The user's settings.
+        seen: Properties that records have.
+    """
+    return (DELETED_AT,) in seen or DELETED_AT in table.columns or options.metadata
+
+
+def computed_names(table: Table, options: Options, seen: Container[tuple[str, ...]]) -> set[str]:
     """The names of these columns, whose properties in records, but for one, are left aside.
 
     Args:
@@ -91,8 +102,7 @@ def computed_names(table: Table, options: Options, seen: Collection[tuple[str, .
         seen: Properties that records have.
     """
     stamps = Stamps("", 0, None)
-    has_deleted_at = (DELETED_AT,) in seen or DELETED_AT in table.columns or options.metadata
-    deleted_at = "NULL" if has_deleted_at else None
+    deleted_at = "NULL" if tells_of_deletions(table, options, seen) else None
     return {column.name for column in computed_columns(table, options, stamps, deleted_at)}
 
 

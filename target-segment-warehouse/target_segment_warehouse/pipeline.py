@@ -137,7 +137,6 @@ class Pipeline:
         if not self._batch.segments:
             return
         batch, self._batch = self._batch, Batch(self._batch.number + 1)
-        self._settle()
         self._open.clear()
         self._open_mapped.clear()
         self._loader.prepare(batch)

@@ -10,7 +10,12 @@ from target_segment_warehouse.cells import Cell, stamp
 from target_segment_warehouse.keys import id_of
 from target_segment_warehouse.layout import Column, Layout
 from target_segment_warehouse.merge import TYPED, Typed, select_typed
-from target_segment_warehouse.metadata import Options, Stamps, computed_columns
+from target_segment_warehouse.metadata import (
+    Options,
+    Stamps,
+    computed_columns,
+    tells_of_deletions,
+)
 from target_segment_warehouse.naming import Path
 from target_segment_warehouse.shape import RECEIVED_AT, Leaf, Read, Shape
 from target_segment_warehouse.sqltext import pointers
@@ -57,7 +62,7 @@ class QuickTyper:
         places = {leaf.path: f"c{place}" for place, leaf in enumerate(shape.leaves)}
         received = places[RECEIVED_AT,]
         deleted_at = None
-        if (DELETED_AT,) in places or self._options.metadata:
+        if tells_of_deletions(table, self._options, places):
             deleted_at = f"CAST({places.get((DELETED_AT,), 'NULL')} AS TIMESTAMPTZ)"
         computed = computed_columns(table, self._options, stamps, deleted_at)
         layout, unclear = self._lay_out(stream, shape, read.columns, records)
@@ -68,7 +73,7 @@ class QuickTyper:
             given = given.append_column("extracted", records.extracted())
             received = f"coalesce({received}, {stamp('extracted')})"
         if unclear:
-            given = given.append_column("record", records.to_arrow()["record"])
+            given = given.append_column("record", records.texts())
             source = f"(SELECT *, json_type(record, {pointers(unclear)}) AS k FROM {_READ})"  # noqa: S608
         self._workbench.register(_READ, given)
         self._workbench.allow_columns(len(given.columns))
@@ -110,7 +115,6 @@ class QuickTyper:
 
     def forget(self) -> None:
         """Let go of the records."""
-        self._workbench.execute(f"DROP TABLE IF EXISTS {TYPED}")
         self._workbench.unregister(_READ)
 
 

@@ -135,7 +135,6 @@ class RowLoader:
         typed = self._careful.type_rows(piece.stream, table, staged, stamps)
         self._discard(staged, table, typed.layout)
         entry = self._merge(piece.stream, table, typed)
-        self._careful.forget()
         unstage(self._workbench)
         seen.add(staged.profile)
         seen.is_new = seen.is_new and not records
@@ -144,6 +143,8 @@ class RowLoader:
 
     def _merge(self, stream: Stream, table: Table, typed: Typed) -> Entry:
         merged = self._merger.merge(stream, table, typed)
+        if typed.rows == TYPED:
+            self._workbench.execute(f"DROP TABLE {TYPED}")
         return Entry(
             table.collection,
             received=typed.count,

@@ -161,8 +161,7 @@ class Shape:
         limit = pa.scalar(float(_EXACT))
         if not all(pc.all(pc.less(pc.abs(column), limit)).as_py() for column in floats):
             return False
-        texts = records.to_arrow()["record"]
-        return not pc.any(pc.match_substring_regex(texts, LONG_NUMBER)).as_py()
+        return not pc.any(pc.match_substring_regex(records.texts(), LONG_NUMBER)).as_py()
 
 
 @dataclass(slots=True)

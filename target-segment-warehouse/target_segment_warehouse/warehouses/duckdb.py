@@ -80,7 +80,6 @@ class DuckDB(Warehouse):
     def begin(self) -> None:
         if not self._is_held:
             self._attach()
-            self._is_held = True
         self.execute("BEGIN")
         self.execute(f"CREATE SCHEMA IF NOT EXISTS {_CATALOG}.{quote(self.schema)}")
 
@@ -117,6 +116,7 @@ class DuckDB(Warehouse):
                 time.sleep(pause)
                 pause = min(pause * 1.5, 1.0)
             else:
+                self._is_held = True
                 return
 
     def commit(self, *, more: bool) -> None:
