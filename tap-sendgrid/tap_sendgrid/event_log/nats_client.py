@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import KeyValueConfig, StorageType
 from nats.js.client import JetStreamContext
@@ -28,6 +27,7 @@ from nats.js.errors import (
 from nats.js.kv import KeyValue
 
 from tap_sendgrid.event_log.base import EventLogError
+from tap_sendgrid.event_log.nats_access import Credentials, GuardedClient, tls_context
 
 DEFAULT_REPLICAS = 3
 DEFAULT_TIMEOUT_SECONDS = 5.0
@@ -94,14 +94,15 @@ class NatsAddress:
         return cls(servers, stream, options, login)
 
     def tls(self) -> ssl.SSLContext | None:
-        """How the servers are authenticated; None for plain connections."""
-        ca, cert, key = (self.options.get(f"tls_{name}") for name in ("ca", "cert", "key"))
-        if not (ca or cert or self.servers[0].startswith("tls://")):
+        """How the servers are authenticated; None for plain connections.
+
+        Raises:
+            EventLogError: A file that an option names cannot be used.
+        """
+        wanted = any(name.startswith("tls_") for name in self.options)
+        if not wanted and not self.servers[0].startswith("tls://"):
             return None
-        context = ssl.create_default_context(cafile=ca)
-        if cert:
-            context.load_cert_chain(cert, key)
-        return context
+        return tls_context(self.options)
 
 
 class JetStream:
@@ -122,8 +123,9 @@ class JetStream:
         self._submitting = threading.Lock()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nats", daemon=True)
         self._thread.start()
-        self._client = Client()
+        self._client = GuardedClient()
         self._first_problem: Exception | None = None
+        self._last_problem: Exception | None = None
         self.js: JetStreamContext
         try:
             self.run(self._connect())
@@ -167,7 +169,10 @@ class JetStream:
     def check_connected(self) -> None:
         """Fail at once while the connection is lost, instead of waiting for the timeout."""
         if not self._client.is_connected:
-            raise EventLogError("unavailable", "the connection to the NATS cluster is lost")
+            raise EventLogError(
+                "unavailable",
+                f"the connection to the NATS cluster is lost ({self._last_problem!r})",
+            )
 
     @property
     def max_payload(self) -> int:
@@ -262,11 +267,15 @@ class JetStream:
         raise EventLogError("locked", f"too many processes change {key!r} at the same time")
 
     async def _connect(self) -> None:
+        tls, path = self.address.tls(), self.address.options.get("creds")
+        credentials = Credentials(path) if path else None
+        self._client.needs_tls = tls is not None
         connecting = self._client.connect(
             list(self.address.servers),
             name="tap-sendgrid event log",
-            tls=self.address.tls(),
-            user_credentials=self.address.options.get("creds"),
+            tls=tls,
+            user_jwt_cb=credentials.token if credentials else None,
+            signature_cb=credentials.sign if credentials else None,
             connect_timeout=2,
             reconnect_time_wait=1,
             max_reconnect_attempts=1,
@@ -280,8 +289,7 @@ class JetStream:
             raise EventLogError(
                 "unavailable",
                 f"no NATS server lets us use stream {self.address.stream} "
-                f"({self._first_problem or error!r}): look at event_log_url, and whether the "
-                "cluster runs",
+                f"({self._first_problem or error!r}): {self._advice()}",
             ) from error
         # From now on an outage is waited out: whatever is asked meanwhile fails by its timeout.
         self._client.options["max_reconnect_attempts"] = -1
@@ -311,14 +319,31 @@ class JetStream:
             )
         if isinstance(error, APIError) and error.description:
             return EventLogError("unavailable", f"{where}: {error.description}")
+        if "permissions violation" in str(self._last_problem).lower():
+            return EventLogError(
+                "unavailable",
+                f"{where} does not answer ({self._last_problem}): look at what the user of "
+                "event_log_url may do",
+            )
         return EventLogError(
             "unavailable",
             f"{where} does not answer ({error!r}): a majority of its servers must be up",
         )
 
     async def _remember(self, error: Exception) -> None:
-        """Keep a connection's first problem: those after it say less."""
+        """Keep a connection's first problem: those after it say less. And its latest, for later."""
         self._first_problem = self._first_problem or error
+        self._last_problem = error
+
+    def _advice(self) -> str:
+        """What to look at when no server lets us in."""
+        problem = self._first_problem
+        if isinstance(problem, nats.errors.SecureConnWantedError):
+            return "the address asks for TLS, the server has none"
+        if "authorization" in str(problem).lower():
+            given = "`creds`" if "creds" in self.address.options else "name and password"
+            return f"look at {given} in event_log_url (a cluster may want a `creds` file)"
+        return "look at event_log_url, and whether the cluster runs"
 
     def _closed(self) -> EventLogError:
         return EventLogError(

@@ -84,6 +84,20 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 
 
 @pytest.fixture
+def make_nats_server(tmp_path: Path) -> Iterator[Callable[..., NatsServer]]:
+    """Starts servers with more configuration."""
+    with ExitStack() as stack:
+
+        def start(more: str = "") -> NatsServer:
+            server = NatsServer(tmp_path, f"s{uuid.uuid4().hex[:6]}", free_ports(1)[0], more)
+            server.start()
+            stack.callback(server.stop)
+            return server
+
+        yield start
+
+
+@pytest.fixture
 def late_nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     """A server that is not started yet."""
     server = NatsServer(tmp_path, "late", free_ports(1)[0])

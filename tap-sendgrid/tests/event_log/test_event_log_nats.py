@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import ipaddress
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,10 +15,6 @@ from typing import Any
 
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from tap_sendgrid.event_log import Delivery, EventLog, EventLogError, open_event_log
 from tap_sendgrid.event_log.nats_client import JetStream, NatsAddress
 
@@ -161,9 +155,9 @@ def test_a_stream_that_forgets_by_itself_is_refused(
 
 
 def test_a_restart_of_the_server_is_survived(
-    tmp_path: Path, open_log: Callable[..., EventLog], make_server: Any
+    tmp_path: Path, open_log: Callable[..., EventLog], make_nats_server: Any
 ) -> None:
-    server = make_server()
+    server = make_nats_server()
     log = open_log(f"nats://127.0.0.1:{server.port}/events?timeout=2")
     log.append([delivery("before")])
     server.kill()
@@ -186,104 +180,7 @@ def test_a_restart_of_the_server_is_survived(
     assert found[-1] == b"after"
 
 
-# -- access ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def make_server(tmp_path: Path, nats_server: Any) -> Iterator[Callable[..., Any]]:
-    """Starts further servers, with more configuration."""
-    from contextlib import ExitStack
-
-    kind = type(nats_server)
-    free_ports = kind.__init__.__globals__["free_ports"]
-    with ExitStack() as stack:
-
-        def start(more: str = "") -> Any:
-            server = kind(tmp_path, uuid.uuid4().hex[:6], free_ports(1)[0], more)
-            server.start()
-            stack.callback(server.stop)
-            return server
-
-        yield start
-
-
-def test_user_and_password(
-    make_server: Callable[..., Any],
-    open_log: Callable[..., EventLog],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    server = make_server('authorization { user: "me", password: "s3cret/pw" }\n')
-    open_log(f"nats://me:s3cret%2Fpw@127.0.0.1:{server.port}/events").append([delivery("a")])
-    with pytest.raises(EventLogError, match=r"[Aa]uthorization") as caught:
-        open_log(f"nats://me:wr0ng@127.0.0.1:{server.port}/events")
-    assert "wr0ng" not in str(caught.value) + caplog.text
-
-
-def certificates(folder: Path) -> None:
-    """A certificate authority, and a server and a client certificate of it."""
-
-    def write(name: str, data: bytes) -> None:
-        (folder / name).write_bytes(data)
-
-    def name(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.now(dt.UTC)
-
-    def certificate(subject: str, key: ec.EllipticCurvePrivateKey, *, ca: bool) -> None:
-        built = (
-            x509.CertificateBuilder()
-            .subject_name(name(subject))
-            .issuer_name(name("ca"))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName(
-                    [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
-                ),
-                critical=False,
-            )
-            .sign(ca_key, hashes.SHA256())
-        )
-        write(f"{subject}.pem", built.public_bytes(serialization.Encoding.PEM))
-        write(
-            f"{subject}.key",
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            ),
-        )
-
-    certificate("ca", ca_key, ca=True)
-    for subject in ("server", "client"):
-        certificate(subject, ec.generate_private_key(ec.SECP256R1()), ca=False)
-
-
-def test_tls_with_client_certificates(
-    tmp_path: Path,
-    make_server: Callable[..., Any],
-    open_log: Callable[..., EventLog],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("tap_sendgrid.event_log.nats_client.CONNECT_SECONDS", 2.0)
-    certificates(tmp_path)
-    server = make_server(
-        f'tls {{ cert_file: "{tmp_path}/server.pem", key_file: "{tmp_path}/server.key", '
-        f'ca_file: "{tmp_path}/ca.pem", verify: true }}\n'
-    )
-    base = f"tls://127.0.0.1:{server.port}/events?tls_ca={tmp_path}/ca.pem"
-    client = f"&tls_cert={tmp_path}/client.pem&tls_key={tmp_path}/client.key"
-    log = open_log(base + client)
-    assert log.append([delivery("a")]) == [1]
-    with pytest.raises(EventLogError):
-        open_log(base)
-    with pytest.raises(EventLogError):
-        open_log(f"tls://127.0.0.1:{server.port}/events")
+# -- start -----------------------------------------------------------------------------------------
 
 
 def test_a_receiver_waits_for_a_server_that_comes_up_later(late_nats_server: Any) -> None:
