@@ -13,6 +13,7 @@ import click
 from tap_sendgrid.event_log import EventLog, open_event_log
 from tap_sendgrid.history import cli as history
 from tap_sendgrid.webhook import cli_log
+from tap_sendgrid.webhook.forward import begin
 from tap_sendgrid.webhook.keys import stored_keys
 from tap_sendgrid.webhook.options import (
     CommandGroup,
@@ -158,7 +159,7 @@ def serve(
         load_public_key(key)
     path_token, status_token = options.pop("path_token"), options.pop("status_token")
 
-    def stored() -> tuple[str, str, list[str]]:
+    def stored() -> tuple[str, str, tuple[str, ...]]:
         with closing(open_event_log(event_log_url)) as log:
             if not keys and not options["allow_unsigned"] and not stored_keys(log):
                 raise click.ClickException(
@@ -167,14 +168,16 @@ def serve(
                     "which turns signing on and fetches the key, or give --public-key "
                     "(or --allow-unsigned to try things out)"
                 )
+            urls = () if no_forward else (*forward_to, *stored_list(log, FORWARD_SETTING))
+            for url in urls:
+                begin(log, url)
             return (
                 path_token or shared_token(log, PATH_TOKEN_SETTING),
                 status_token or shared_token(log, STATUS_TOKEN_SETTING),
-                stored_list(log, FORWARD_SETTING),
+                urls,
             )
 
-    path_token, status_token, taken_over = server.when_reachable(stored)
-    forward_to = () if no_forward else (*forward_to, *taken_over)
+    path_token, status_token, forward_to = server.when_reachable(stored)
     if len(path_token) < _SMALLEST_TOKEN or "/" in path_token:
         raise click.UsageError(f"--path-token needs {_SMALLEST_TOKEN} characters, and no slash")
     settings = ReceiverSettings(

@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -40,7 +40,10 @@ TIMEOUTS = (10.0, 30.0)
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 300.0
 IDLE_SECONDS = 1.0
-LEASE_SECONDS = 60.0
+LEASE_SECONDS = 15.0
+"""After so long another process goes on where a killed one was."""
+
+RENEW_SECONDS = 5.0
 REFUSED_TRIES = 8
 """After so many answers 4xx to one delivery, while others are taken, that one is left out."""
 
@@ -62,6 +65,20 @@ def consumer_name(url: str) -> str:
         raise UnknownForwardTarget(f"cannot forward to {parts.scheme}://…: write https://host/path")
     digest = hashlib.sha256(url.encode()).hexdigest()[:8]
     return f"{FORWARDER_PREFIX}{parts.hostname}#{digest}"
+
+
+def begin(log: EventLog, url: str) -> int:
+    """Where forwarding to a URL is; a new one begins with what arrives from now on.
+
+    To be called before deliveries are taken that have to be forwarded.
+    """
+    consumer = consumer_name(url)
+    for known in log.positions():
+        if known.consumer == consumer:
+            return known.offset
+    end = log.end()
+    log.commit(consumer, end)
+    return end
 
 
 def problem_setting(consumer: str) -> str:
@@ -118,24 +135,24 @@ class Forwarder:
         with ThreadPoolExecutor(TOGETHER, thread_name_prefix="forward") as pool:
             while not self._stop.is_set():
                 try:
-                    if self._log.lease(self.consumer, self._owner, LEASE_SECONDS):
+                    if self._renew():
                         self._follow(pool)
                         continue
                 except EventLogError as error:
                     logger.warning("Forwarding waits for the event log: %s", error)
-                self._stop.wait(10 * IDLE_SECONDS)
+                self._stop.wait(5 * IDLE_SECONDS)
         with suppress(EventLogError):
             self._log.lease(self.consumer, self._owner, 0)  # a restart need not wait for its end
         self._session.close()
 
     def _follow(self, pool: ThreadPoolExecutor) -> None:
         """Forward as long as the lease is ours."""
-        position = self._start()
+        position = begin(self._log, self._url)
         left: list[_Try] = []
         pauses = 0
         reading: Iterator[LoggedDelivery] = iter(())
         while not self._stop.is_set():
-            if not self._log.lease(self.consumer, self._owner, LEASE_SECONDS):
+            if not self._renew():
                 return
             fresh = [_Try(logged) for logged in islice(reading, TOGETHER - len(left))]
             if not fresh and len(left) < TOGETHER:
@@ -147,7 +164,10 @@ class Forwarder:
             if fresh:
                 position = fresh[-1].logged.offset
             tries = left + fresh
-            left = self._settle(tries, list(pool.map(self._post, tries)))
+            posting = [pool.submit(self._post, each) for each in tries]
+            while wait(posting, RENEW_SECONDS).not_done:
+                self._renew()
+            left = self._settle(tries, [each.result() for each in posting])
             self._log.commit(
                 self.consumer,
                 left[0].logged.offset - 1 if left else position,
@@ -155,18 +175,17 @@ class Forwarder:
             # Success of any kind starts the pauses anew: the endpoint lives.
             pauses = pauses + 1 if len(left) == len(tries) else min(1, len(left))
             if pauses:
-                self._stop.wait(
-                    min(FIRST_PAUSE_SECONDS * 2.0 ** (pauses - 1), LONGEST_PAUSE_SECONDS)
-                )
+                self._pause(min(FIRST_PAUSE_SECONDS * 2.0 ** (pauses - 1), LONGEST_PAUSE_SECONDS))
 
-    def _start(self) -> int:
-        """Our position; a new forwarder begins with what arrives from now on."""
-        for known in self._log.positions():
-            if known.consumer == self.consumer:
-                return known.offset
-        end = self._log.end()
-        self._log.commit(self.consumer, end)
-        return end
+    def _renew(self) -> bool:
+        """Keep the right to forward alone; False if another process has it now."""
+        return self._log.lease(self.consumer, self._owner, LEASE_SECONDS)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, and stay the one that forwards."""
+        while seconds > 0 and not self._stop.wait(min(seconds, RENEW_SECONDS)):
+            seconds -= RENEW_SECONDS
+            self._renew()
 
     def _post(self, attempt: _Try) -> int | None:
         delivery = attempt.logged.delivery

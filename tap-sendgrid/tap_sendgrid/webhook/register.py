@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from tap_sendgrid.api.client import Client
 from tap_sendgrid.event_log import EventLog
+from tap_sendgrid.webhook.forward import begin
 from tap_sendgrid.webhook.keys import store_key
 from tap_sendgrid.webhook.settings_api import EVENT_FLAGS, Webhook, WebhookSettingsApi
 
@@ -127,6 +128,7 @@ def register(
             )
             if not wish.dry_run:
                 add_to_list(log, FORWARD_SETTING, foreign)
+                begin(log, foreign)
         if wish.dry_run:
             return
         if changes or wish.oauth:

@@ -223,6 +223,53 @@ def test_two_processes_with_the_same_url_forward_once(
     assert len(endpoint.bodies) == 40
 
 
+@pytest.mark.parametrize("trouble", ["hangs", "refuses"])
+def test_the_lease_is_kept_while_the_endpoint_takes_its_time(
+    log: EventLog,
+    log_url: str,
+    endpoint: Endpoint,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
+) -> None:
+    for name, seconds in {"LEASE": 0.4, "RENEW": 0.1, "FIRST_PAUSE": 5, "LONGEST_PAUSE": 5}.items():
+        monkeypatch.setattr(forward, f"{name}_SECONDS", seconds)
+    asked = threading.Event()
+
+    def answer(_: bytes) -> int:
+        asked.set()
+        time.sleep(1.5 if trouble == "hangs" else 0)
+        return 200 if trouble == "hangs" else 500
+
+    endpoint.answer = answer
+    with running(log, log_url, endpoint.url):
+        wait_for(lambda: position(log, endpoint.url) == 0)
+        append(log, "a")
+        assert asked.wait(10)
+        for _ in range(10):
+            assert not log.lease(consumer_name(endpoint.url), "another process", 0.1)
+            time.sleep(0.1)
+
+
+def test_serve_forwards_what_it_takes_from_the_first_moment_on(
+    log: EventLog, log_url: str, endpoint: Endpoint
+) -> None:
+    append(log, "before")
+    serve = [sys.executable, "-m", "tap_sendgrid.webhook", "serve", "--port=0"]
+    process = subprocess.Popen(
+        [*serve, "--allow-unsigned", "--forward-to", endpoint.url],
+        env={**os.environ, "TAP_SENDGRID_EVENT_LOG_URL": log_url},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Listening")
+        assert position(log, endpoint.url) == 1, "known before anything can be taken"
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
 def test_the_name_tells_no_secret_and_each_url_has_its_own() -> None:
     one = consumer_name("https://user:pw@example.com/hook?key=1")
     assert one.startswith("forward:example.com#")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,8 +13,9 @@ from click.testing import CliRunner, Result
 from sendgrid_simulator import Simulator, SimulatorOptions
 from sendgrid_simulator.webhooks import FLAGS, Webhook
 from tap_sendgrid.api.client import Client
-from tap_sendgrid.event_log import open_event_log
+from tap_sendgrid.event_log import Delivery, open_event_log
 from tap_sendgrid.webhook.cli import main
+from tap_sendgrid.webhook.forward import consumer_name
 from tap_sendgrid.webhook.keys import stored_keys
 from tap_sendgrid.webhook.register import FORWARD_SETTING, fetch_keys, stored_list
 
@@ -131,12 +133,17 @@ def test_a_full_plan_offers_to_take_over_and_keeps_the_old_url(
     assert webhook.url.startswith("https://user:p.w@old")
 
     old = webhook.url
+    log = open_event_log(log_url)
+    log.append([Delivery(b"[]", datetime.now(UTC))])
+    log.close()
     taken = run("register", "--url", BASE, "--replace", "id-0")
     assert taken.exit_code == 0, taken.output
     assert webhook.url.startswith(BASE)
     log = open_event_log(log_url)
     assert stored_list(log, FORWARD_SETTING) == [old]
     assert stored_keys(log)["id-0"] == [webhook.public_key]
+    positions = {known.consumer: known.offset for known in log.positions()}
+    assert positions == {consumer_name(old): 1}, "what a running receiver takes from now on counts"
     log.close()
     unknown = run("register", "--url", BASE, "--replace", "nobody")
     assert "SendGrid has no webhook 'nobody'" in unknown.output
