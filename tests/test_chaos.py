@@ -13,18 +13,27 @@ from typing import Any
 import duckdb
 import pytest
 from chaos import fuzz, wire
+from chaos.endpoint import Endpoint
+from chaos.forwarding import Forwarding
 from chaos.load import Ledger
+from chaos.processes import MARK, Processes
 from chaos.verify import Verdict, judge_reports, judge_rows
 from pipeline import ROOT
+from sendgrid_simulator import new_private_key, public_key_text, sign_delivery
 
 
-@pytest.mark.parametrize(("engine", "log"), [("duckdb", "sqlite"), ("postgres", "nats")])
-def test_nothing_acknowledged_is_lost_or_twice(engine: str, log: str) -> None:
+@pytest.mark.parametrize(
+    ("engine", "log", "more"), [("duckdb", "sqlite", ()), ("postgres", "nats", ("--oauth",))]
+)
+def test_nothing_acknowledged_is_lost_or_twice(
+    engine: str, log: str, more: tuple[str, ...]
+) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
     run = subprocess.run(
         [
             *(sys.executable, "-m", "chaos", "--no-meltano", "--seconds=8", "--rate=200"),
             *("--receivers=1", "--fault-pause=0.7", f"--engine={engine}", f"--log={log}"),
+            *more,
         ],
         cwd=ROOT,
         env=environment,
@@ -38,6 +47,8 @@ def test_nothing_acknowledged_is_lost_or_twice(engine: str, log: str) -> None:
         "**lost**": "0",
         "**lost from activity**": "0",
         "**lost from quarantine**": "0",
+        "**forwarded lost**": "0",
+        "**forwarded spoiled**": "0",
         "**twice**": "0",
         "**never sent**": "0",
     }
@@ -108,6 +119,29 @@ def test_damage_is_seen(warehouse: Any, damage: str, where: set[str]) -> None:
         where
     )
     assert len(verdict.problems()) >= len(where)
+
+
+def test_what_an_endpoint_did_not_get_as_sent_is_seen(tmp_path: Path) -> None:
+    ledger, taken, calm = Ledger(), tmp_path / "endpoint.taken", tmp_path / "endpoint.calm"
+    calm.touch()
+    key = new_private_key()
+    posts = [sign_delivery([{"number": ledger.made("click")}], key) for _ in range(4)]
+    for number, (body, _) in enumerate(posts):
+        ledger.acknowledge([body.strip(b"[]\r\n")])
+        assert len(ledger.bodies) == number + 1
+    with Endpoint(0, public_key_text(key), taken, calm, 1) as endpoint:
+        (body, headers), altered, renamed = posts[0], posts[1], posts[2]
+        assert endpoint.answer(body, headers) == 204
+        assert endpoint.answer(body, headers) == 204
+        endpoint.answer(altered[0].replace(b"number", b"Number"), altered[1])
+        endpoint.answer(renamed[0], renamed[1] | {"User-Agent": "somebody else"})
+    forwarding = Forwarding(Processes(tmp_path, {MARK: "none"}), 1, 1)
+    verdict = Verdict()
+    forwarding.judge(ledger, verdict)
+    assert sorted(forwarding.copies.values()) == [2]
+    assert len(verdict.forwarded_lost) == 3
+    assert len(verdict.forwarded_spoiled) == 2
+    assert not verdict.good
 
 
 def test_hostile_input_in_the_short_form(tmp_path: Path) -> None:

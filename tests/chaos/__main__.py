@@ -62,6 +62,12 @@ def parse(arguments: list[str]) -> tuple[Options, tuple[str, ...], tuple[str, ..
         "--meltano-pause", type=float, default=10, help="seconds between two meltano runs"
     )
     parser.add_argument("--no-meltano", action="store_true", help="direct flushes only")
+    parser.add_argument(
+        "--no-forward", action="store_true", help="do not forward to an endpoint that breaks too"
+    )
+    parser.add_argument(
+        "--oauth", action="store_true", help="deliveries carry bearer tokens beside signatures"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the folders of good runs behind")
     given = parser.parse_args(arguments)
     options = Options(
@@ -71,6 +77,8 @@ def parse(arguments: list[str]) -> tuple[Options, tuple[str, ...], tuple[str, ..
         receivers=given.receivers,
         meltano_pause=None if given.no_meltano else given.meltano_pause,
         fault_pause=given.fault_pause,
+        forward=not given.no_forward,
+        oauth=given.oauth,
     )
     engines = ENGINES if given.engine == "all" else (given.engine,)
     logs = LOGS if given.log == "all" else (given.log,)

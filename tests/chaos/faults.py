@@ -17,7 +17,7 @@ from chaos.processes import Processes, send
 from chaos.warehouses import Fault
 
 # How often each process is hit, and how.
-KILLS = {"receiver": 5, "tap": 6, "target": 8, "meltano": 2}
+KILLS = {"receiver": 5, "tap": 6, "target": 8, "meltano": 2, "endpoint": 2}
 SIGNALS = (
     (signal.SIGKILL, 6),
     (signal.SIGTERM, 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import threading
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from typing import Any
 import msgspec
 from sendgrid_simulator import RetryPolicy, SendReport, WebhookSender, generate_events
 from sendgrid_simulator.mixing import disorder, repeat
+from sendgrid_simulator.oauth import TokenSource
 from sendgrid_simulator.sender import Batch
-from sendgrid_simulator.signing import encode_event
+from sendgrid_simulator.signing import encode_event, frame_encoded
+from sendgrid_simulator.webhooks import Webhook
 
 TABLE_OF = {"open": "_open", "spamreport": "spam_report"}
 NEW_ARGUMENT_EVERY = 2_000
@@ -39,12 +42,14 @@ class Ledger:
         tables: Of each event that was made, the table that it belongs to; its number is its place.
         acknowledged: One byte an event: 1 once a delivery with it got a 2xx.
         spoiled: Bodies that are no JSON and got a 2xx all the same: they belong in quarantine.
+        bodies: SHA-256, in hexadecimal, of each body that got a 2xx.
         deliveries: Deliveries that got a 2xx.
     """
 
     tables: list[str] = field(default_factory=list)
     acknowledged: bytearray = field(default_factory=bytearray)
     spoiled: set[bytes] = field(default_factory=set)
+    bodies: set[bytes] = field(default_factory=set)
     deliveries: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -56,8 +61,10 @@ class Ledger:
 
     def acknowledge(self, encoded: list[bytes]) -> None:
         """Note that a delivery of these events got a 2xx."""
+        digest = hashlib.sha256(frame_encoded(encoded)).hexdigest().encode()
         with self._lock:
             self.deliveries += 1
+            self.bodies.add(digest)
             for event in encoded:
                 if event.startswith(b"{"):
                     self.acknowledged[_number_of(event).number] = 1
@@ -120,9 +127,17 @@ class Load:
         private_key: The webhook's.
         rate: Events a second.
         seed: What the events and their order follow from.
+        tokens: Where bearer tokens come from; None sends none.
     """
 
-    def __init__(self, url: str, private_key: Any, rate: float, seed: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        private_key: Any,
+        rate: float,
+        seed: int,
+        tokens: TokenSource | None = None,
+    ) -> None:
         self.ledger = Ledger()
         self._stop = threading.Event()
         events = numbered_events(self.ledger, seed, self._stop)
@@ -133,6 +148,7 @@ class Load:
             retry=RETRIES,
             rate=rate,
             timeout=3.0,
+            tokens=tokens,
             on_acknowledged=self.ledger.acknowledge,
         )
         self._thread = threading.Thread(
@@ -156,3 +172,20 @@ class Load:
         self._sender.stop()
         self._thread.join(30)
         return done
+
+
+def tokens_of(webhook: Webhook, longest: float) -> TokenSource | None:
+    """Where the tokens of a webhook come from; None for one without OAuth.
+
+    Args:
+        webhook: As it is registered.
+        longest: Seconds after which a token is not used any more.
+    """
+    if not webhook.oauth_client_id or not webhook.oauth_token_url:
+        return None
+    return TokenSource(
+        webhook.oauth_client_id,
+        webhook.oauth_client_secret or "",
+        webhook.oauth_token_url,
+        longest=longest,
+    )

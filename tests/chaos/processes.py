@@ -17,6 +17,7 @@ PROGRAMS = {
     "tap": b"bin/tap-sendgrid",
     "target": b"bin/target-segment-warehouse",
     "meltano": b"bin/meltano",
+    "endpoint": b"chaos.endpoint",
 }
 
 

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import requests
@@ -38,9 +38,12 @@ class Receivers:
         processes: Starts them.
         count: How many, sharing the port.
         port: Where they listen.
+        more: Further options of the command.
     """
 
-    def __init__(self, processes: Processes, count: int, port: int) -> None:
+    def __init__(
+        self, processes: Processes, count: int, port: int, more: Sequence[str] = ()
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.starts = 0
         self.stopped_clean = 0
@@ -52,6 +55,7 @@ class Receivers:
             f"--port={port}",
             "--reuse-port",
             f"--retention-days={RETENTION_DAYS}",
+            *more,
         ]
         self._stop = threading.Event()
         self._hold = threading.Lock()

@@ -16,7 +16,8 @@ from sendgrid_simulator import SendReport, Simulator, SimulatorOptions
 from chaos.cluster import NATSLog
 from chaos.faults import Chaos, Tally
 from chaos.flushes import Counts, DirectFlush, Flushing, MeltanoFlush, settle
-from chaos.load import Load
+from chaos.forwarding import Forwarding
+from chaos.load import Load, tokens_of
 from chaos.logs import LOGS, SQLiteLog
 from chaos.processes import MARK, Processes
 from chaos.receivers import Receivers, free_ports
@@ -25,6 +26,9 @@ from chaos.warehouses import WAREHOUSES
 
 PROGRESS_SECONDS = 5.0
 SETTLE_SECONDS = 180.0
+OAUTH = ["--oauth-client-id=sendgrid", "--oauth-client-secret=a secret of this run"]
+TOKEN_SECONDS = 2.0
+"""How long the sender uses a token, so that many are issued while receivers die."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Options:
         receivers: Processes on the one port.
         meltano_pause: Seconds between two ``meltano run``; None for none.
         fault_pause: Seconds between two faults, on average.
+        forward: Whether receivers forward to an endpoint that is killed and ill as well.
+        oauth: Whether deliveries carry bearer tokens of the receivers' own issuer too.
     """
 
     seconds: float
@@ -50,6 +56,8 @@ class Options:
     receivers: int = 2
     meltano_pause: float | None = 10.0
     fault_pause: float = 1.5
+    forward: bool = True
+    oauth: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class Result:
     receiver_starts: int
     direct: Counts
     meltano: Counts
+    forwarding: Forwarding | None
     log: str
     seconds: float
 
@@ -108,7 +117,11 @@ class Run:
 
     def _run(self, pipeline: Pipeline, processes: Processes) -> Result:
         options = self._options
-        receivers = Receivers(processes, options.receivers, free_ports(1)[0])
+        ports = free_ports(2)
+        forwarding = Forwarding(processes, ports[1], options.seed) if options.forward else None
+        more = [] if forwarding is None else [f"--forward-to={forwarding.url}"]
+        oauth = OAUTH if options.oauth else []
+        receivers = Receivers(processes, options.receivers, ports[0], [*oauth, *more])
         with ExitStack() as stack:
             warehouse = WAREHOUSES[options.engine](processes)
             stack.callback(warehouse.stop)
@@ -117,9 +130,15 @@ class Run:
             stack.callback(processes.end_all)
             pipeline.warehouse_url, pipeline.event_log_url = warehouse.url, log.url
             processes.environment |= pipeline.environment()
-            pipeline.command("sendgrid-webhook", "register", "--url", receivers.url)
+            pipeline.command("sendgrid-webhook", "register", f"--url={receivers.url}", *oauth)
             webhook = pipeline.simulator.account.webhooks[-1]
-            load = Load(webhook.url, webhook.private_key, options.rate, options.seed)
+            load = Load(
+                webhook.url,
+                webhook.private_key,
+                options.rate,
+                options.seed,
+                tokens_of(webhook, TOKEN_SECONDS),
+            )
             direct = DirectFlush(processes, log.url, warehouse.url)
             meltano = MeltanoFlush(processes, pipeline.project)
             flushing = Flushing(direct, meltano, options.meltano_pause, options.seed)
@@ -127,6 +146,9 @@ class Run:
             chaos = Chaos(processes, direct, outages, options.seed, options.fault_pause, self.note)
 
             receivers.start()
+            if forwarding is not None:
+                forwarding.start(webhook.public_key)
+                stack.callback(forwarding.stop)
             load.start()
             flushing.start()
             chaos.start()
@@ -142,6 +164,11 @@ class Run:
                     "some deliveries were not acknowledged long after the last fault"
                 )
             verdict.odd += [f"harness: {p!r}" for p in (*chaos.problems, *flushing.problems)]
+            if forwarding is not None:
+                self._say("forwarding what is left")
+                if not forwarding.settle(log.url, log.end, SETTLE_SECONDS):
+                    verdict.odd.append("forwarding did not come to the end of the log")
+                forwarding.judge(load.ledger, verdict)
             receivers.stop()
             judge_rows(warehouse.query, load.ledger, verdict)
             judge_reports(warehouse.query, verdict)
@@ -156,6 +183,7 @@ class Run:
                 receiver_starts=receivers.starts,
                 direct=direct.counts,
                 meltano=meltano.counts,
+                forwarding=forwarding,
                 log=log.description,
                 seconds=time.monotonic() - self._started,
             )

@@ -29,6 +29,8 @@ class Verdict:
         twice: Events that are more than once in the event tables, or in ``activity``.
         unknown: Rows that no event was sent for, or that are in another event's table.
         lost_spoiled: Acknowledged bodies that were no JSON and are not in quarantine.
+        forwarded_lost: SHA-256 of acknowledged bodies that the endpoint never took.
+        forwarded_spoiled: SHA-256 of bodies that it got otherwise than SendGrid had sent them.
         odd: What reports, states and positions say that cannot be.
         trimmed: Offsets that retention dropped from the log while the run went on.
     """
@@ -39,6 +41,8 @@ class Verdict:
     twice: list[int] = field(default_factory=list)
     unknown: list[tuple[str, object]] = field(default_factory=list)
     lost_spoiled: list[bytes] = field(default_factory=list)
+    forwarded_lost: list[bytes] = field(default_factory=list)
+    forwarded_spoiled: list[bytes] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
     trimmed: int = 0
 
@@ -51,6 +55,8 @@ class Verdict:
             or self.twice
             or self.unknown
             or self.lost_spoiled
+            or self.forwarded_lost
+            or self.forwarded_spoiled
             or self.odd
         )
 

@@ -26,6 +26,7 @@ class TokenSource:
         client_secret: Its secret.
         token_url: Where tokens are.
         encoding: ``form`` puts the credentials in the body, ``basic`` in a header.
+        longest: Seconds after which a token is not used any more, whatever its own lifetime.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class TokenSource:
         client_secret: str,
         token_url: str,
         encoding: Literal["form", "basic"] = "form",
+        longest: float = float("inf"),
     ) -> None:
         self._client_id = client_id
         self._client_secret = client_secret
         self._token_url = token_url
         self._encoding = encoding
+        self._longest = longest
         self._lock = threading.Lock()
         self._token = ""
         self._until = 0.0
@@ -79,7 +82,8 @@ class TokenSource:
             return
         if response.status == 200 and isinstance(answer, dict):
             self._token = str(answer.get("access_token", ""))
-            self._until = time.monotonic() + float(answer.get("expires_in", 3600))
+            lifetime = min(float(answer.get("expires_in", 3600)), self._longest)
+            self._until = time.monotonic() + lifetime
 
 
 def asks_for_a_new_token(status: int, body: bytes) -> bool:
