@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pipeline import Pipeline, project_in
+from sendgrid_simulator import Simulator, SimulatorOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [
@@ -17,6 +19,7 @@ SOURCES = [
     "target-segment-warehouse/target_segment_warehouse",
     "tests/simulator/sendgrid_simulator",
 ]
+NUMBERS = ("integer", "decimal")
 # Settings that the SDK adds to every plugin: Meltano passes them on without a declaration.
 SDK_SETTINGS = ("stream_map", "faker_config", "flattening_", "batch_config")
 
@@ -46,6 +49,25 @@ def test_meltano_yml_declares_what_the_plugin_has(kind: str, name: str) -> None:
     secret = {k for k, v in has["settings"]["properties"].items() if v.get("secret")}
     assert {s["name"] for s in declared["settings"] if s.get("sensitive")} == secret
     assert set(declared["capabilities"]) == set(has["capabilities"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("extractors", "tap-sendgrid"), ("loaders", "target-segment-warehouse")],
+)
+def test_meltano_passes_numbers_on_from_the_environment(
+    kind: str, name: str, tmp_path: Path
+) -> None:
+    """Those of `kind: decimal` end Meltano: it cannot write them as JSON."""
+    numbers = [s["name"] for s in plugin(kind, name)["settings"] if s["kind"] in NUMBERS]
+    prefix = name.replace("-", "_").upper()
+    with Simulator(SimulatorOptions(contacts=1, messages=1)) as simulator:
+        pipeline = Pipeline(tmp_path, simulator, "", project_in(tmp_path / "project"))
+        settings = {f"{prefix}_{number}".upper(): "7" for number in numbers}
+        printed = pipeline.meltano("invoke", "--dump=config", name, **settings).stdout
+    config = json.loads(printed)
+    assert {number: config[number] for number in numbers} == dict.fromkeys(numbers, 7)
+    assert numbers
 
 
 @pytest.mark.parametrize("source", SOURCES)
