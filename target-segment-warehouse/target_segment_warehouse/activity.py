@@ -128,6 +128,11 @@ class Activity:
             self._warehouse.own_views.discard(ACTIVITY)
         return mode
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it is kept as a table."""
+        return self._mode == "table"
+
     def add(self, table: Table, columns: Sequence[str], rows: str) -> None:
         """Tell of new rows of an event table, before they are inserted there.
 
@@ -136,7 +141,7 @@ class Activity:
             columns: Columns of the rows.
             rows: The relation on the workbench, with what follows FROM.
         """
-        if self._mode != "table":
+        if not self.is_table:
             return
         union = self._prepare_table()
         names, selected = [], []

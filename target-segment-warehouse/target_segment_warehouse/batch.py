@@ -1,13 +1,18 @@
-"""What one flush loads: segments of messages, stream by stream in their order of arrival."""
+"""What one flush loads: segments of messages, stream by stream in their order of arrival.
+
+A batch is what one transaction commits. It is loaded part by part while it is received, so that
+little of it has to be in memory.
+"""
 
 from __future__ import annotations
 
 import time
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, islice, pairwise
-from typing import Any
+from itertools import accumulate
+from typing import Any, ClassVar
 
 import pyarrow as pa
 from msgspec import Raw
@@ -27,14 +32,13 @@ class Records:
         is_checked: As given.
     """
 
-    __slots__ = ("_ends", "_extracted", "is_checked", "lines", "text")
+    __slots__ = ("_extracted", "_sizes", "is_checked", "lines", "text")
 
     def __init__(self, *, is_checked: bool) -> None:
         self.text: bytes | bytearray = bytearray()
         self.lines = array("q")
         self.is_checked = is_checked
-        # One more byte than the record: a line break does no harm after JSON.
-        self._ends = array("q", [0])
+        self._sizes = array("q")
         self._extracted: list[str | None] | None = None
 
     def append(
@@ -51,8 +55,7 @@ class Records:
             extracted: Each one's ``time_extracted``; None if no record of the stream has any.
         """
         self.text += b"\n".join([*records, b""])
-        ends = accumulate((len(record) + 1 for record in records), initial=self._ends[-1])
-        self._ends.extend(islice(ends, 1, None))
+        self._sizes.extend(map(len, records))
         self.lines.extend(lines)
         if extracted is not None:
             self._extracted = self._extracted or []
@@ -73,7 +76,7 @@ class Records:
 
     def longest(self) -> int:
         """Size of the largest record, in bytes."""
-        return max((end - start for start, end in pairwise(self._ends)), default=0)
+        return max(self._sizes, default=0)
 
     def split(self, count: int) -> tuple[Records, Records]:
         """The first of the records, and the others."""
@@ -81,12 +84,16 @@ class Records:
 
     def _part(self, start: int, stop: int) -> Records:
         part = Records(is_checked=self.is_checked)
-        first = self._ends[start]
-        part.text = bytes(memoryview(self.text)[first : self._ends[stop]])
+        ends = self._ends()
+        part.text = bytes(memoryview(self.text)[ends[start] : ends[stop]])
         part.lines = self.lines[start:stop]
         part._extracted = None if self._extracted is None else self._extracted[start:stop]
-        part._ends = array("q", (end - first for end in self._ends[start : stop + 1]))
+        part._sizes = self._sizes[start:stop]
         return part
+
+    def _ends(self) -> array[int]:
+        """Where each record ends, after a 0; its line break, which does no harm, included."""
+        return array("q", accumulate((size + 1 for size in self._sizes), initial=0))
 
     def to_arrow(self) -> pa.Table:
         """The records as columns ``line``, ``record`` (JSON text) and ``extracted``, uncopied.
@@ -103,7 +110,7 @@ class Records:
     def texts(self) -> pa.LargeStringArray:
         """The records' JSON text as an Arrow column."""
         return pa.LargeStringArray.from_buffers(
-            len(self), pa.py_buffer(self._ends), pa.py_buffer(self.text)
+            len(self), pa.py_buffer(self._ends()), pa.py_buffer(self.text)
         )
 
     def line_numbers(self) -> pa.Array:
@@ -141,6 +148,11 @@ class Rows:
         self.extracted: list[str | None] = []
         self._settled = Records(is_checked=True)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the records that are settled."""
+        return len(self._settled.text)
+
     def settle(self) -> None:
         """Put what came last into the buffer."""
         if self.records:
@@ -164,6 +176,7 @@ class Files:
         urls: The files, in order.
         line: The message's line.
         version: The message's version, for all its records.
+        size: About how many bytes of JSON they hold.
     """
 
     stream: Stream
@@ -171,6 +184,7 @@ class Files:
     urls: list[str]
     line: int
     version: int | None
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +193,32 @@ class Activation:
 
     stream: Stream
     version: int
+    size: ClassVar[int] = 0
 
 
 Segment = Rows | Files | Activation
+
+
+def largest(segments: Sequence[Segment], most_left: int) -> set[str]:
+    """The streams with most records held: so many that of the others no more is held than this.
+
+    Args:
+        segments: Of which streams.
+        most_left: Bytes.
+
+    Returns:
+        Their names.
+    """
+    sizes: Counter[str] = Counter()
+    for segment in segments:
+        sizes[segment.stream.name] += segment.size
+    left, chosen = sizes.total(), set()
+    for name, size in sizes.most_common():
+        if left <= most_left:
+            break
+        chosen.add(name)
+        left -= size
+    return chosen
 
 
 @dataclass(slots=True)
@@ -190,12 +227,13 @@ class Batch:
 
     Attributes:
         number: Counted from 1.
-        segments: In order of arrival for each stream.
-        rows: Records held in memory.
+        segments: What is not handed over to be loaded yet, in order of arrival for each stream.
+        rows: Records in it.
         bytes: Size of the input that they came in.
         since: When the first message came, on the monotonic clock.
+        began: Whether there is anything in it.
         last: Whether the input has come to its end.
-        stopped_by: Name of the signal that ended reading early, if one did.
+        problem: Why reading ended before the input did, if that is so.
     """
 
     number: int
@@ -203,5 +241,6 @@ class Batch:
     rows: int = 0
     bytes: int = 0
     since: float = field(default_factory=time.monotonic)
+    began: bool = False
     last: bool = False
-    stopped_by: str | None = None
+    problem: str | None = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator, Sequence
-from typing import IO, TYPE_CHECKING, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import duckdb
 import pyarrow as pa
@@ -33,16 +33,20 @@ class BatchFileError(ValueError):
     """A BATCH message, or a file of it, that cannot be read."""
 
 
-def size_of(files: Files) -> int:
-    """About how many bytes of JSON the files hold; a file that cannot be read counts as none."""
+def size_of(urls: Sequence[str], encoding: Mapping[str, Any]) -> int:
+    """About how many bytes of JSON files hold; one that cannot be read counts as none.
+
+    Args:
+        urls: The files.
+        encoding: Format and compression, as the BATCH message says.
+    """
     from upath import UPath
 
     size = 0
-    for url in files.urls:
+    for url in urls:
         with contextlib.suppress(OSError, ValueError):
             size += UPath(url).stat().st_size
-    is_plain = files.encoding.get("compression") == "none"
-    return size if is_plain else size * _COMPRESSED
+    return size if encoding.get("compression") == "none" else size * _COMPRESSED
 
 
 def read_files(messages: Sequence[Files]) -> Iterator[tuple[Records, Place]]:

@@ -6,6 +6,8 @@ primary key, should somebody else have written the same id.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from target_segment_warehouse.workbench import Workbench
 
 MOST = 2_000_000
@@ -22,6 +24,7 @@ class KnownIds:
     def __init__(self, workbench: Workbench) -> None:
         self._workbench = workbench
         self._tables: dict[str, str] = {}
+        self._unproven: set[str] = set()
         self._count = 0
 
     def begin(self, table: str) -> None:
@@ -31,6 +34,10 @@ class KnownIds:
         name = f"__known{len(self._tables)}"
         self._tables[table] = name
         self._workbench.execute(f"CREATE OR REPLACE TEMP TABLE {name} (h UBIGINT)")
+
+    def have(self, table: str, count: int) -> bool:
+        """Whether the table's ids are known, and there is room for so many more."""
+        return table in self._tables and self._count + count <= MOST
 
     def are_new(self, table: str, ids: str, count: int) -> bool:
         """Whether it is known that the table has none of these ids; they are remembered.
@@ -43,15 +50,40 @@ class KnownIds:
         name = self._tables.get(table)
         if name is None:
             return False
-        if self._count + count > MOST:
+        if not self.have(table, count):
             self.forget()
             return False
         found = self._workbench.value(
             f"SELECT count(*) FROM {name} WHERE h IN (SELECT hash(id) FROM {ids})"  # noqa: S608
         )
+        self._add(name, ids, count)
+        return not found
+
+    def take(self, table: str, ids: str, count: int) -> None:
+        """Remember ids that may be there already, or twice: ``repeated`` tells afterwards.
+
+        Args:
+            table: A table whose ids are known.
+            ids: A relation on the workbench with a column ``id``.
+            count: How many there are.
+        """
+        self._add(self._tables[table], ids, count)
+        self._unproven.add(table)
+
+    def _add(self, name: str, ids: str, count: int) -> None:
         self._workbench.execute(f"INSERT INTO {name} SELECT hash(id) FROM {ids}")  # noqa: S608
         self._count += count
-        return not found
+
+    def repeated(self) -> Iterator[tuple[str, str]]:
+        """Each table that took an id more than once, with SQL for the hashes of such ids."""
+        for table in sorted(self._unproven):
+            name = self._tables[table]
+            if not self._workbench.value(f"SELECT count(*) = count(DISTINCT h) FROM {name}"):  # noqa: S608
+                yield table, f"SELECT h FROM {name} GROUP BY h HAVING count(*) > 1"  # noqa: S608
+                self._workbench.execute(
+                    f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT DISTINCT h FROM {name}"  # noqa: S608
+                )
+        self._unproven.clear()
 
     def forget(self) -> None:
         """Forget all ids: others may write to the tables now."""

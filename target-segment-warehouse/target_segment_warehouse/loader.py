@@ -1,10 +1,11 @@
-"""Loads batches: everything that a batch holds, in one transaction."""
+"""Loads batches: everything that a batch holds, part by part, in one transaction."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from target_segment_warehouse.activity import Activity
-from target_segment_warehouse.batch import Activation, Batch
+from target_segment_warehouse.batch import Activation, Batch, Segment
 from target_segment_warehouse.catalog import Catalog
 from target_segment_warehouse.discards import write_discards
 from target_segment_warehouse.known import KnownIds
@@ -21,7 +22,7 @@ from target_segment_warehouse.pieces import Piece, Pieces
 from target_segment_warehouse.reports import FAILURE, RUNNING, SUCCESS, Entry, Report
 from target_segment_warehouse.rows import RowLoader
 from target_segment_warehouse.shape import Seen
-from target_segment_warehouse.streams import Stream
+from target_segment_warehouse.streams import Collection, Stream
 from target_segment_warehouse.versions import activate, older_than, remove, written_before
 from target_segment_warehouse.warehouses.base import Warehouse
 from target_segment_warehouse.workbench import Workbench
@@ -80,55 +81,78 @@ class BatchLoader:
         self._known: KnownIds
         self._report = Report()
         self._run = _Run()
+        self._flush: _Flush | None = None
         self._last_stamp = self._report.started
         self._prepared: deque[Pieces] = deque()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
 
-    def prepare(self, batch: Batch) -> None:
-        """Begin to read a batch that is loaded next, while the one before it is loaded."""
-        self._prepared.append(Pieces(batch.segments, self._run.seen, self._reader))
+    def prepare(self, part: Sequence[Segment]) -> None:
+        """Begin to read a part that is loaded next, while the one before it is loaded."""
+        self._prepared.append(Pieces(part, self._run.seen, self._reader))
 
-    def load(self, batch: Batch) -> None:
-        """Load a batch that was prepared: all of it is committed, or, if this raises, nothing."""
+    def load(self) -> None:
+        """Load the part that was prepared first. If this raises, nothing of its batch is left."""
         pieces = self._prepared.popleft()
-        if not batch.segments and not (batch.last and self._run.streams):
+        with self._undone_by_failure():
+            for piece in pieces:
+                flush = self._flush or self._begin()
+                flush.apply(piece)
+
+    def commit(self, batch: Batch) -> None:
+        """Commit all parts of a batch that were loaded, or, if this raises, nothing of them."""
+        if self._flush is None and not (batch.last and self._run.streams):
             return
+        with self._undone_by_failure():
+            flush = self._flush or self._begin()
+            report = flush.finish(batch)
+            flush.warehouse.commit()
+        self._flush = None
+        self._report = report
+        self._tell(flush, batch)
+        if not self._prepared:
+            self._known.forget()
+            with self._undone_by_failure():
+                flush.warehouse.release()
+        # Else a batch's memory would stay with the process until one as large comes.
+        pa.default_memory_pool().release_unused()
+
+    def _begin(self) -> _Flush:
         if self._warehouse is None:
             workbench = Workbench()
             self._known = KnownIds(workbench)
             self._warehouse = self._open_warehouse(workbench)
-        warehouse = self._warehouse
+        self._warehouse.begin()
+        self._flush = _Flush(
+            self._warehouse, self._settings, self._report, self._run, self._known, self._stamp
+        )
+        return self._flush
+
+    @contextlib.contextmanager
+    def _undone_by_failure(self) -> Iterator[None]:
         try:
-            warehouse.begin()
-            flush = _Flush(
-                warehouse, self._settings, self._report, self._run, self._known, self._stamp
-            )
-            for piece in pieces:
-                flush.apply(piece)
-            report = flush.finish(batch)
-            more = bool(self._prepared)
-            if not more:
-                self._known.forget()
-            warehouse.commit(more=more)
+            yield
         except BaseException:
-            warehouse.rollback()
+            self._roll_back()
             raise
-        self._report = report
-        self._tell(flush, batch)
-        # Else a batch's memory would stay with the process until one as large comes.
-        pa.default_memory_pool().release_unused()
+
+    def _roll_back(self) -> None:
+        self._flush = None
+        if self._warehouse is not None:
+            self._warehouse.rollback()
 
     def close(self, failure: BaseException | None = None) -> None:
         """Let go of the warehouse; after a failure, say in the run report why."""
         self._reader.shutdown(cancel_futures=True)
         if self._warehouse is None:
             return
+        if self._flush is not None:
+            self._roll_back()
         if failure is not None and self._report.entries:
             try:
                 self._warehouse.begin()
                 catalog = Catalog(self._warehouse)
                 self._report.write(self._warehouse, catalog, FAILURE, str(failure))
-                self._warehouse.commit(more=False)
+                self._warehouse.commit()
             except Exception:  # noqa: BLE001 (the first failure is the one to tell of)
                 self._warehouse.rollback()
         self._warehouse.close()
@@ -169,7 +193,7 @@ class _Flush:
         known: KnownIds,
         stamp: Callable[[], str],
     ) -> None:
-        self._warehouse = warehouse
+        self.warehouse = warehouse
         self._settings = settings
         self._report = report
         self._run = run
@@ -200,17 +224,19 @@ class _Flush:
         Returns:
             The run's report as it is if the transaction is committed.
         """
-        if batch.last and batch.stopped_by is None:
+        if batch.last and batch.problem is None:
             self._end_of_input()
+        for table, count in self._rows.remove_repeats().items():
+            self._note(table, Entry(Collection.EVENT, inserted=-count))
         self._catalog.save()
         self._activity.finish()
         discards = self._rows.discards
-        write_discards(self._warehouse, self._catalog, self._report.run_id, discards, self._stamp())
+        write_discards(self.warehouse, self._catalog, self._report.run_id, discards, self._stamp())
         report = self._report.with_entries(self.entries)
-        status, problem = (SUCCESS if batch.last else RUNNING), None
-        if batch.stopped_by is not None:
-            status, problem = FAILURE, f"stopped by {batch.stopped_by} before the end of the input"
-        report.write(self._warehouse, self._catalog, status, problem)
+        status = SUCCESS if batch.last else RUNNING
+        if batch.problem is not None:
+            status = FAILURE
+        report.write(self.warehouse, self._catalog, status, batch.problem)
         return report
 
     def _activate(self, stream: Stream, version: int) -> None:
@@ -219,7 +245,7 @@ class _Flush:
             return
         table = self._catalog.table(stream)
         hard = self._settings.options.hard_delete
-        entry = activate(self._warehouse, self._catalog, table, version, self._stamp(), hard=hard)
+        entry = activate(self.warehouse, self._catalog, table, version, self._stamp(), hard=hard)
         if entry is None:
             # Announced before its rows: what is there stays until they have come.
             self._run.versions[stream.name] = version
@@ -233,16 +259,16 @@ class _Flush:
         for name, version in self._run.versions.items():
             table = self._catalog.table(self._run.streams[name])
             now = self._stamp()
-            entry = activate(self._warehouse, self._catalog, table, version, now, hard=hard)
+            entry = activate(self.warehouse, self._catalog, table, version, now, hard=hard)
             if entry is None:
-                entry = remove(self._warehouse, table, older_than(version), now, hard=hard)
+                entry = remove(self.warehouse, table, older_than(version), now, hard=hard)
             self._note(table.name, entry)
         if self._settings.overwrite:
             started = self._report.started.isoformat()
             for stream in self._run.streams.values():
                 table = self._catalog.table(stream)
-                gone = written_before(self._warehouse, started)
-                entry = remove(self._warehouse, table, gone, started, hard=True)
+                gone = written_before(self.warehouse, started)
+                entry = remove(self.warehouse, table, gone, started, hard=True)
                 self._note(table.name, entry)
 
     def _note(self, table: str, entry: Entry) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from target_segment_warehouse.activity import Activity
@@ -33,14 +34,14 @@ class Typed:
         rows: The relation, as it stands after FROM: columns as ``select_typed`` makes them.
         ids: A relation with their ``id`` alone, which is less to plan.
         count: How many there are.
-        are_unique: Whether it is known that no id is there twice.
+        are_unique: Tells whether it is known that no id is there twice.
         layout: Their columns.
     """
 
     rows: str
     ids: str
     count: int
-    are_unique: bool
+    are_unique: Callable[[], bool]
     layout: Layout
 
 
@@ -125,6 +126,9 @@ class Merger:
         self._activity = activity
         self._known = known
         self._hard_delete = hard_delete
+        # Where nothing forbids that an id is there twice, all of a batch's are looked at at once.
+        self._may_repeat = not warehouse.dialect.enforces_keys and not activity.is_table
+        self._repeats: Counter[str] = Counter()
 
     def merge(self, stream: Stream, table: Table, typed: Typed) -> Merged:
         """Insert what is new; update objects that are there, leave events that are.
@@ -134,14 +138,46 @@ class Merger:
             table: The stream's table; made if it is not there.
             typed: The rows; their layout is told of what happens to them here.
         """
-        rows, assignments = self._one_row_per_id(stream, typed)
+        may_repeat = (
+            self._may_repeat
+            and table.collection is Collection.EVENT
+            and bool(stream.key)
+            and self._known.have(table.name, typed.count)
+        )
+        if not may_repeat:
+            self._remove_repeats()
+        rows, assignments = self._one_row_per_id(stream, typed, may_repeat=may_repeat)
         rows, assignments = self._narrow(rows, table, typed.layout, assignments)
         table.make(self._warehouse)
-        inserted, updated = self._write(stream, rows, table, assignments)
+        inserted, updated = self._write(stream, rows, table, assignments, may_repeat=may_repeat)
         deleted = self._delete(rows.rows, table, typed.layout) if inserted + updated else 0
         return Merged(inserted, updated, deleted)
 
-    def _one_row_per_id(self, stream: Stream, typed: Typed) -> tuple[Typed, list[Assignment]]:
+    def remove_repeats(self) -> Mapping[str, int]:
+        """Remove the rows of the batch whose id was there already.
+
+        Returns:
+            How many they are, of each table with any.
+        """
+        self._remove_repeats()
+        repeats, self._repeats = self._repeats, Counter()
+        return repeats
+
+    def _remove_repeats(self) -> None:
+        for table, hashes in self._known.repeated():
+            name = self._warehouse.name(table)
+            self._repeats[table] += self._workbench.value(
+                f"""DELETE FROM {name} WHERE rowid IN (
+                    SELECT rowid FROM (
+                        SELECT rowid, row_number() OVER (PARTITION BY id ORDER BY rowid) AS place
+                        FROM {name} WHERE hash(id) IN ({hashes})
+                    ) WHERE place > 1
+                )"""  # noqa: S608
+            )
+
+    def _one_row_per_id(
+        self, stream: Stream, typed: Typed, *, may_repeat: bool
+    ) -> tuple[Typed, list[Assignment]]:
         """Make sure that each id is there once.
 
         Of an event the first record counts; of an object the last value of each property that its
@@ -168,8 +204,12 @@ class Merger:
             else:
                 assignments.append(Assignment(column.name))
                 merged[name] = f"arg_max({name}, __line)"
-        if typed.are_unique or self._workbench.value(
-            f"SELECT count(*) = count(DISTINCT id) FROM {typed.ids}"  # noqa: S608
+        if (
+            may_repeat
+            or typed.are_unique()
+            or self._workbench.value(
+                f"SELECT count(*) = count(DISTINCT id) FROM {typed.ids}"  # noqa: S608
+            )
         ):
             return typed, assignments
         if stream.collection is Collection.EVENT:
@@ -194,7 +234,13 @@ class Merger:
         return narrowed, [*others, Assignment(OVERFLOW, merge_json=True)]
 
     def _write(
-        self, stream: Stream, typed: Typed, table: Table, assignments: Sequence[Assignment]
+        self,
+        stream: Stream,
+        typed: Typed,
+        table: Table,
+        assignments: Sequence[Assignment],
+        *,
+        may_repeat: bool,
     ) -> tuple[int, int]:
         """Returns how many rows were inserted, and how many updated."""
         names = ["id", *(assignment.column for assignment in assignments)]
@@ -203,7 +249,9 @@ class Merger:
         is_event = table.collection is Collection.EVENT
         if stream.key and table.is_new and self._warehouse.is_empty(table.name):
             self._known.begin(table.name)
-        if count and stream.key and not self._known.are_new(table.name, typed.ids, count):
+        if may_repeat:
+            self._known.take(table.name, typed.ids, count)
+        elif count and stream.key and not self._known.are_new(table.name, typed.ids, count):
             existing = self._warehouse.find_existing(table.name, typed.ids)
         if existing < count:
             new = f"{rows} ANTI JOIN {_EXISTING} USING (id)" if existing else rows

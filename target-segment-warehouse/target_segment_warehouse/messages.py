@@ -64,6 +64,10 @@ class InvalidMessageError(ValueError):
     """A line of the input that is no Singer message. The text names the line, never its content."""
 
 
+class TornInputError(InvalidMessageError):
+    """The input ends in the middle of a line, as that of a tap does that was killed."""
+
+
 def decode_chunk(chunk: bytes, first_line: int) -> tuple[list[Message], Sequence[int]]:
     """Decode whole lines.
 

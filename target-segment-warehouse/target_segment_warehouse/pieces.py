@@ -15,7 +15,7 @@ from target_segment_warehouse.staging import Place
 from target_segment_warehouse.streams import Stream
 
 _INPUT = Place([(1, "line {} of the input")])
-_AHEAD = 9
+_AHEAD = 2
 """How many pieces may be read before the one that is loaded is done."""
 
 _FILES_AHEAD = 1

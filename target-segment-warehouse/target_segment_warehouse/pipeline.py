@@ -1,7 +1,8 @@
 """From messages to batches: what is received is gathered here and handed to the loader.
 
-Reading and loading overlap: while one thread reads, routes and gathers the next batch, another
-loads the one before it. At most two batches are in memory.
+Reading and loading overlap: while one thread reads, routes and gathers records, another loads those
+before them. A batch, which is committed as a whole, is handed over in parts: at most two parts are
+in memory, however large the batch.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 from singer_sdk.exceptions import RecordsWithoutSchemaException
 
-from target_segment_warehouse.batch import Activation, Batch, Files, Rows
+from target_segment_warehouse.batch import Activation, Batch, Files, Rows, Segment, largest
 from target_segment_warehouse.files import size_of
 from target_segment_warehouse.maps import RecordMapper
 from target_segment_warehouse.messages import (
@@ -25,11 +26,18 @@ from target_segment_warehouse.messages import (
     Record,
     Schema,
     State,
+    TornInputError,
 )
 from target_segment_warehouse.messages import Batch as BatchMessage
 from target_segment_warehouse.reader import Stopped
 from target_segment_warehouse.state import Watermark
 from target_segment_warehouse.streams import InvalidSchemaError, Stream
+
+PART_BYTES = 24 << 20
+"""How many bytes of input are held before the streams with most of them are handed over."""
+
+LEFT_BYTES = PART_BYTES // 4
+"""How many may stay, of the other streams: a few large pieces load faster than many small ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +56,16 @@ class Limits:
 
 
 class Loader(Protocol):
-    """Loads one batch in one transaction."""
+    """Loads batches, part by part, each batch in one transaction."""
 
-    def prepare(self, batch: Batch) -> None:
-        """Begin to read a batch that is loaded next, while the one before it is loaded."""
+    def prepare(self, part: Sequence[Segment]) -> None:
+        """Begin to read a part that is loaded next, while the one before it is loaded."""
 
-    def load(self, batch: Batch) -> None:
-        """Return when the batch is committed; raise when nothing of it is."""
+    def load(self) -> None:
+        """Load the part that was prepared first, in the transaction of its batch."""
+
+    def commit(self, batch: Batch) -> None:
+        """Return when all parts of the batch are committed; raise when nothing of it is."""
 
     def close(self, failure: BaseException | None = None) -> None:
         """Let go of the warehouse; note in its run report why the run failed, if it did."""
@@ -85,6 +96,7 @@ class Pipeline:
         self._in_hand: Future[None] | None = None
         self._committed_at = float("-inf")
         self.stop_signal: int | None = None
+        self.torn: TornInputError | None = None
 
     def receive(self, messages: list[Message], lines: Sequence[int], size: int) -> None:
         """Take messages in their order of arrival.
@@ -122,6 +134,8 @@ class Pipeline:
         self._batch.bytes += size
         if self._batch.bytes >= self._limits.bytes or self._is_of_age():
             self.flush()
+        elif sum(segment.size for segment in self._batch.segments) >= PART_BYTES:
+            self._hand_over(largest(self._batch.segments, LEFT_BYTES))
 
     def idle(self) -> None:
         """Flush what has come of age, and see whether loading failed or reading is to end."""
@@ -132,14 +146,32 @@ class Pipeline:
         if self._is_of_age():
             self.flush()
 
+    def break_off(self, torn: TornInputError) -> None:
+        """Take note that the input ended in the middle of a line."""
+        self.torn = torn
+
     def flush(self) -> None:
-        """Hand the batch to the loader as soon as the one before it is committed."""
-        if not self._batch.segments:
+        """Hand over what is left of the batch, to be loaded and committed."""
+        if not self._batch.began:
             return
         batch, self._batch = self._batch, Batch(self._batch.number + 1)
         self._open.clear()
         self._open_mapped.clear()
-        self._loader.prepare(batch)
+        self._submit(batch.segments, batch)
+
+    def _hand_over(self, streams: Container[str]) -> None:
+        """Hand over what the batch holds of these streams; more of the batch is to come."""
+        part = [segment for segment in self._batch.segments if segment.stream.name in streams]
+        rest = [segment for segment in self._batch.segments if segment.stream.name not in streams]
+        self._batch.segments = rest
+        for segment in part:
+            self._open.pop(segment.stream.name, None)
+            self._open_mapped.pop(segment.stream.name, None)
+        self._submit(part)
+
+    def _submit(self, part: Sequence[Segment], batch: Batch | None = None) -> None:
+        """Have a part loaded after the one before it, and the batch that it ends committed."""
+        self._loader.prepare(part)
         if self._in_hand is not None:
             self._in_hand.result()
         self._in_hand = self._thread.submit(self._load, batch)
@@ -147,13 +179,16 @@ class Pipeline:
     def finish(self) -> None:
         """Load what is left and wait until all is committed."""
         try:
+            batch = self._batch
+            batch.last = True
+            if self.stop_signal is not None:
+                name = signal.Signals(self.stop_signal).name
+                batch.problem = f"stopped by {name} before the end of the input"
+            elif self.torn is not None:
+                batch.problem = str(self.torn)
+            self._submit(batch.segments, batch)
             if self._in_hand is not None:
                 self._in_hand.result()
-            self._batch.last = True
-            if self.stop_signal is not None:
-                self._batch.stopped_by = signal.Signals(self.stop_signal).name
-            self._loader.prepare(self._batch)
-            self._thread.submit(self._load, self._batch).result()
         except BaseException as failure:
             self.abort(failure)
             raise
@@ -169,10 +204,12 @@ class Pipeline:
         for rows in (*self._open.values(), *self._open_mapped.values()):
             rows.settle()
 
-    def _load(self, batch: Batch) -> None:
-        self._loader.load(batch)
-        self._watermark.commit(batch.number)
-        self._committed_at = time.monotonic()
+    def _load(self, batch: Batch | None) -> None:
+        self._loader.load()
+        if batch is not None:
+            self._loader.commit(batch)
+            self._watermark.commit(batch.number)
+            self._committed_at = time.monotonic()
 
     def _is_of_age(self) -> bool:
         """Whether to flush for age: not while a flush goes on, nor right after it.
@@ -182,7 +219,7 @@ class Pipeline:
         earliest, and batches grow with what comes meanwhile.
         """
         batch = self._batch
-        if not batch.segments or (self._in_hand is not None and not self._in_hand.done()):
+        if not batch.began or (self._in_hand is not None and not self._in_hand.done()):
             return False
         since = max(batch.since, self._committed_at)
         return time.monotonic() - since >= self._limits.age_seconds
@@ -191,15 +228,18 @@ class Pipeline:
         if isinstance(message, State):
             # True once everything before it is committed: this batch, or if that is still empty,
             # the one before.
-            number = self._batch.number if self._batch.segments else self._batch.number - 1
+            number = self._batch.number if self._batch.began else self._batch.number - 1
             self._watermark.add(json.loads(bytes(message.value)), number)
         elif isinstance(message, Schema):
             self._receive_schema(message, line)
         elif isinstance(message, BatchMessage):
             for stream in self._known(message.stream, line):
-                files = Files(stream, message.encoding, message.manifest, line, message.version)
+                size = size_of(message.manifest, message.encoding)
+                files = Files(
+                    stream, message.encoding, message.manifest, line, message.version, size
+                )
                 self._append(files)
-                self._batch.bytes += size_of(files)
+                self._batch.bytes += size
         elif isinstance(message, ActivateVersion):
             for stream in self._known(message.stream, line):
                 self._append(Activation(stream, message.version))
@@ -218,7 +258,8 @@ class Pipeline:
 
     def _append(self, segment: Rows | Files | Activation) -> None:
         """Close the stream's open rows, so that the order of arrival is the order of effect."""
-        if not self._batch.segments:
+        if not self._batch.began:
+            self._batch.began = True
             self._batch.since = time.monotonic()
         self._open.pop(segment.stream.name, None)
         self._open_mapped.pop(segment.stream.name, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pyarrow as pa
 
 from target_segment_warehouse.batch import Records
@@ -25,6 +27,7 @@ from target_segment_warehouse.warehouses.base import Warehouse
 from target_segment_warehouse.workbench import PHYSICAL
 
 _READ = "__read"
+_KEYS = "__keys"
 
 
 class QuickTyper:
@@ -65,11 +68,11 @@ class QuickTyper:
         if tells_of_deletions(table, self._options, places):
             deleted_at = f"CAST({places.get((DELETED_AT,), 'NULL')} AS TIMESTAMPTZ)"
         computed = computed_columns(table, self._options, stamps, deleted_at)
-        layout, unclear = self._lay_out(stream, shape, read.columns, records)
+        layout, unclear = self._lay_out(stream, shape, read, records)
         layout.append(table, self._warehouse, computed)
         source = _READ
-        given = read.columns.append_column("line", records.line_numbers())
-        if read.columns[received].null_count or self._options.metadata:
+        given = read.append_column("line", records.line_numbers())
+        if read[received].null_count or self._options.metadata:
             given = given.append_column("extracted", records.extracted())
             received = f"coalesce({received}, {stamp('extracted')})"
         if unclear:
@@ -84,10 +87,11 @@ class QuickTyper:
             self._workbench.execute(
                 f"CREATE OR REPLACE TEMP TABLE {TYPED} AS SELECT {selected} FROM {source}"  # noqa: S608
             )
-            return Typed(TYPED, TYPED, len(records), True, layout)
-        ids = f"(SELECT {id_of(key)} AS id FROM {_READ})"  # noqa: S608
+            return Typed(TYPED, TYPED, len(records), lambda: True, layout)
+        self._workbench.register(_KEYS, read.select(shape.required))
+        ids = f"(SELECT {id_of(key)} AS id FROM {_KEYS})"  # noqa: S608
         rows = f"(SELECT {selected} FROM {source})"  # noqa: S608
-        return Typed(rows, ids, len(records), read.are_unique, layout)
+        return Typed(rows, ids, len(records), partial(shape.are_unique, read), layout)
 
     def _lay_out(
         self, stream: Stream, shape: Shape, columns: pa.Table, records: Records
@@ -116,6 +120,7 @@ class QuickTyper:
     def forget(self) -> None:
         """Let go of the records."""
         self._workbench.unregister(_READ)
+        self._workbench.unregister(_KEYS)
 
 
 def _carries(leaf: Leaf, unclear: list[Path]) -> str:

@@ -13,7 +13,12 @@ from typing import IO, Any
 
 from singer_sdk.singerlib.encoding.base import GenericSingerReader
 
-from target_segment_warehouse.messages import Message, decode_chunk
+from target_segment_warehouse.messages import (
+    InvalidMessageError,
+    Message,
+    TornInputError,
+    decode_chunk,
+)
 
 try:
     import fcntl
@@ -40,18 +45,21 @@ class LineReader(GenericSingerReader[str]):
         receive: Takes messages, the numbers of their lines, and their size in bytes.
         idle: Called after each chunk, and about every ``POLL_SECONDS`` while the input is quiet;
             raises ``Stopped`` to end reading.
-        abort: Called when reading fails, with the reason.
+        break_off: Called when the input ends in the middle of a line.
+        abort: Called when reading fails otherwise, with the reason.
     """
 
     def __init__(
         self,
         receive: Receive,
         idle: Callable[[], None],
+        break_off: Callable[[TornInputError], None],
         abort: Callable[[BaseException], None],
     ) -> None:
         super().__init__()
         self._receive = receive
         self._idle = idle
+        self._break_off = break_off
         self._abort = abort
 
     @property
@@ -79,17 +87,32 @@ class LineReader(GenericSingerReader[str]):
         line = 1
         try:
             for chunk in _whole_lines(_blocks(file_input or self.default_input, self._idle)):
-                messages, lines = decode_chunk(chunk, line)
+                messages, lines = _decode(chunk, line)
                 self._receive(messages, lines, len(chunk))
                 line += chunk.count(b"\n")
                 counts.update(Counter(map(type, messages)))
                 self._idle()
         except Stopped:
             pass
+        except TornInputError as failure:
+            self._break_off(failure)
         except BaseException as failure:
             self._abort(failure)
             raise
         return Counter({str(cls.__struct_config__.tag): n for cls, n in counts.items()})
+
+
+def _decode(chunk: bytes, line: int) -> tuple[list[Message], Sequence[int]]:
+    try:
+        return decode_chunk(chunk, line)
+    except InvalidMessageError:
+        # Only the last line of an input can be without an end, and is then a chunk of its own.
+        if chunk.endswith((b"\n", b"}")):
+            raise
+        raise TornInputError(
+            f"The input ends in the middle of line {line}: the tap was probably killed. What came "
+            "before is loaded; the next run goes on from there."
+        ) from None
 
 
 def _blocks(source: IO[str], idle: Callable[[], None]) -> Iterator[bytes]:

@@ -95,6 +95,10 @@ class RowLoader:
                 return entry
             head *= _HEAD_GROWTH
 
+    def remove_repeats(self) -> Mapping[str, int]:
+        """Remove the rows of the batch whose id was there already; how many, of which table."""
+        return self._merger.remove_repeats()
+
     def _know(self, stream: Stream, table: Table) -> Seen:
         seen = self._seen.get(stream.name)
         if seen is None or seen.stream != stream:

@@ -8,8 +8,9 @@ JSON. What it refuses is loaded the careful way (``rows``), from which the shape
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -76,17 +77,11 @@ class Leaf:
         return name if self.arrow == pa.string() else f"CAST({name} AS VARCHAR)"
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Records that were read by their shape.
+Tree = dict[str, "Leaf | Tree"]
 
-    Attributes:
-        columns: ``c<n>``, one for each leaf of the shape.
-        are_unique: Whether it is known that no two have the same key.
-    """
 
-    columns: pa.Table
-    are_unique: bool
+Read: TypeAlias = pa.Table
+"""Records that were read by their shape: ``c<n>``, a column for each leaf."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +90,17 @@ class Shape:
 
     Attributes:
         leaves: Properties, in the order of the columns that records are read into.
-        schema: The same as nested Arrow types.
+        tree: The same, nested as in the records.
         required: Places of the key properties: each record has a value.
         short: Places of those that have no column beside the row's ``id``.
+        met: Properties that records had; a SCHEMA declares many that never come.
     """
 
     leaves: tuple[Leaf, ...]
-    schema: pa.Schema
+    tree: Tree
     required: tuple[int, ...]
     short: tuple[int, ...]
+    met: set[Path]
 
     def fits(self, table: Table) -> bool:
         """Whether the table has the columns that it had when the shape was made."""
@@ -118,32 +115,67 @@ class Shape:
         Returns:
             None if some record has another shape, or a value that its column cannot hold exactly.
         """
-        block_size = max(_BLOCK_BYTES, 2 * records.longest())
+        block_size = max(_BLOCK_BYTES, 2 * (records.longest() + 1))
         if block_size > _MOST_BYTES or rb"\u0000" in records.text or not records.is_utf8():
             return None
+        # A column that is asked for costs Arrow as much as one that is there.
+        flat = self._read_flat(records, block_size, self.met)
+        if flat is None and len(self.met) < len(self.leaves):
+            flat = self._read_flat(records, block_size, self._paths())
+            if flat is not None:
+                self._meet(flat)
+        if flat is None or len(flat) != len(records):
+            return None
+        read = self._complete(flat)
+        return read if self._is_exact(read, records) else None
+
+    def are_unique(self, read: Read) -> bool:
+        """Whether it is known that no two records have the same key."""
+        if len(self.required) != 1:
+            return not self.required
+        column = read.column(self.required[0])
+        return bool(pc.count_distinct(column).as_py() == len(column))
+
+    def _paths(self) -> dict[Path, None]:
+        return dict.fromkeys(leaf.path for leaf in self.leaves)
+
+    def _read_flat(
+        self, records: Records, block_size: int, wanted: Container[Path]
+    ) -> pa.Table | None:
+        """The columns of the leaves that are wanted, named by their path."""
         try:
-            nested = pa.json.read_json(
+            read = pa.json.read_json(
                 pa.BufferReader(records.text),
-                pa.json.ReadOptions(block_size=block_size),
+                pa.json.ReadOptions(block_size=block_size, use_threads=False),
                 pa.json.ParseOptions(
-                    explicit_schema=self.schema, unexpected_field_behavior="error"
+                    explicit_schema=pa.schema(_fields(self.tree, wanted)),
+                    unexpected_field_behavior="error",
                 ),
             )
         except pa.ArrowException:
             return None
-        if len(nested) != len(records):
-            return None
-        while any(pa.types.is_struct(field.type) for field in nested.schema):
-            nested = nested.flatten()
+        while any(pa.types.is_struct(field.type) for field in read.schema):
+            read = read.flatten()
+        return read
+
+    def _meet(self, flat: pa.Table) -> None:
+        """Note which leaves have values, of the columns of all of them."""
+        pairs = zip(self._paths(), flat.columns, strict=True)
+        new = {path for path, column in pairs if column.null_count < len(column)} - self.met
+        # Else what is new is null everywhere: any of the others.
+        self.met.update(new or self._paths())
+
+    def _complete(self, flat: pa.Table) -> pa.Table:
+        """A column for each leaf, of columns of all of them or of those that were met."""
+        met = self.met if len(flat.columns) < len(self.leaves) else self._paths()
+        present = iter(flat.columns)
+        columns = [next(present) if path in met else None for path in self._paths()]
         # Of a property without a value nothing is kept: its column would take memory.
-        columns = [c if c.null_count < len(c) else pa.nulls(len(c)) for c in nested.columns]
-        read = pa.table(columns, names=[f"c{number}" for number in range(len(self.leaves))])
-        if not self._is_exact(read, records):
-            return None
-        if len(self.required) == 1:
-            distinct = pc.count_distinct(read.column(self.required[0])).as_py()
-            return Read(read, distinct == len(records))
-        return Read(read, not self.required)
+        kept = [
+            pa.nulls(len(flat)) if column is None or column.null_count == len(column) else column
+            for column in columns
+        ]
+        return pa.table(kept, names=[f"c{place}" for place in range(len(kept))])
 
     def _is_exact(self, read: pa.Table, records: Records) -> bool:
         if any(read.column(place).null_count for place in self.required):
@@ -219,7 +251,7 @@ def shape_of(stream: Stream, table: Table, kinds: Kinds, ignored: Iterable[str])
     declared = stream.columns.keys() - objects - _STAMPS - set(keys)
     if any(names[path] not in table.columns for path in declared):
         return None  # The careful way makes the columns that a SCHEMA declares.
-    tree: dict[str, object] = {}
+    tree: Tree = {}
     for path in sorted(paths):
         branch = tree
         for key in path[:-1]:
@@ -244,7 +276,8 @@ def shape_of(stream: Stream, table: Table, kinds: Kinds, ignored: Iterable[str])
         return None
     required = tuple(places[key] for key in keys)
     short = tuple(place for place in required if leaves[place].column is None)
-    return Shape(leaves, pa.schema(_fields(tree)), required, short)
+    met = {leaf.path for leaf in leaves if kinds.get(leaf.path)} | set(keys)
+    return Shape(leaves, tree, required, short, met)
 
 
 def _leaf(
@@ -285,16 +318,27 @@ def _arrow(type_: Type, seen: set[str]) -> pa.DataType | None:
     return _ARROW[Type.INTEGER] if seen <= INTEGERS else None
 
 
-def _depth_first(tree: Mapping[str, object]) -> Iterable[Leaf]:
+def _depth_first(tree: Tree) -> Iterable[Leaf]:
     for item in tree.values():
         if isinstance(item, Leaf):
             yield item
-        elif isinstance(item, dict):
+        else:
             yield from _depth_first(item)
 
 
-def _fields(tree: Mapping[str, object]) -> list[pa.Field]:
-    return [
-        pa.field(key, item.arrow if isinstance(item, Leaf) else pa.struct(_fields(item)))  # type: ignore[arg-type]
-        for key, item in tree.items()
-    ]
+def _fields(tree: Tree, wanted: Container[Path]) -> list[pa.Field]:
+    """Leaves as nested Arrow types.
+
+    Args:
+        tree: All leaves.
+        wanted: Those that are wanted.
+    """
+    fields = []
+    for key, item in tree.items():
+        if not isinstance(item, Leaf):
+            inner = _fields(item, wanted)
+            if inner or not item:
+                fields.append(pa.field(key, pa.struct(inner)))
+        elif item.path in wanted:
+            fields.append(pa.field(key, item.arrow))
+    return fields

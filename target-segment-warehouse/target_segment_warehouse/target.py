@@ -124,14 +124,14 @@ class TargetSegmentWarehouse(Target):
         th.Property(
             "max_batch_rows",
             th.IntegerType(minimum=1),
-            default=100_000,
+            default=500_000,
             title="Batch rows",
             description="Flush when this many records are held.",
         ),
         th.Property(
             "max_batch_bytes",
             th.IntegerType(minimum=1),
-            default=28 << 20,
+            default=192 << 20,
             title="Batch bytes",
             description="Flush when records from this many bytes of input are held.",
         ),
@@ -187,7 +187,10 @@ class TargetSegmentWarehouse(Target):
         )
         self._pipeline = Pipeline(loader, mapper, watermark, limits)
         self.message_reader = LineReader(
-            self._pipeline.receive, self._pipeline.idle, self._pipeline.abort
+            self._pipeline.receive,
+            self._pipeline.idle,
+            self._pipeline.break_off,
+            self._pipeline.abort,
         )
 
     @classmethod
@@ -235,8 +238,15 @@ class TargetSegmentWarehouse(Target):
         return config
 
     def process_endofpipe(self) -> None:
-        """Load what is left; exit with 128 + the signal's number if one ended reading early."""
+        """Load what is left; then tell of what ended reading early, if something did.
+
+        Raises:
+            TornInputError: If the input ended in the middle of a line.
+            SystemExit: With 128 + the signal's number, if one ended it.
+        """
         self._pipeline.finish()
+        if self._pipeline.torn is not None:
+            raise self._pipeline.torn
         if self._pipeline.stop_signal is not None:
             sys.exit(128 + self._pipeline.stop_signal)
 

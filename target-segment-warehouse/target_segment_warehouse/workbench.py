@@ -29,6 +29,22 @@ _FEW_COLUMNS = 100
 READER_ROWS = 10_000
 
 
+class _Lent:
+    """An Arrow table that can be taken back.
+
+    DuckDB keeps what was registered until the transaction ends in which it was forgotten.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table: pa.Table | None = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The Arrow PyCapsule interface, by which DuckDB reads it."""
+        if self.table is None:
+            raise LookupError("the table was taken back")
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
 class Workbench:
     """A connection whose every statement is over when the call returns.
 
@@ -46,13 +62,14 @@ class Workbench:
                 "preserve_insertion_order": False,
                 # A checkpoint compresses what came since the one before, and merges it with what
                 # little came before that: the more at a time, the less work in all.
-                "checkpoint_threshold": "128MB",
+                "checkpoint_threshold": "1MB",
                 "temp_directory": tempfile.gettempdir(),
                 # No look at the network for extensions that the file formats in use do not need.
                 "autoinstall_known_extensions": False,
             }
         )
         self._allowed = MEMORY_BYTES
+        self._lent: dict[str, _Lent] = {}
         self.execute("SET TimeZone = 'UTC'")
 
     def allow(self, size: int) -> None:
@@ -83,12 +100,19 @@ class Workbench:
         return self._connection.sql(sql).to_arrow_reader(READER_ROWS)
 
     def register(self, name: str, table: pa.Table) -> None:
-        """Make an Arrow table, uncopied, known by a name."""
-        self._connection.register(name, table)
+        """Make an Arrow table, uncopied, known by a name, in place of the one before."""
+        self._take_back(name)
+        self._lent[name] = _Lent(table)
+        self._connection.register(name, self._lent[name])
 
     def unregister(self, name: str) -> None:
         """Forget an Arrow table."""
+        self._take_back(name)
         self._connection.unregister(name)
+
+    def _take_back(self, name: str) -> None:
+        if lent := self._lent.pop(name, None):
+            lent.table = None
 
     def close(self) -> None:
         """Give everything back."""

@@ -6,11 +6,11 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from target_segment_warehouse.batch import Batch
+from target_segment_warehouse.batch import Batch, Segment
 from target_segment_warehouse.maps import RecordMapper
 from target_segment_warehouse.messages import decode_chunk
 from target_segment_warehouse.pipeline import Limits, Pipeline
@@ -30,10 +30,13 @@ class SlowLoader:
         self.rows: list[int] = []
         self._seconds = seconds
 
-    def prepare(self, batch: Batch) -> None:
+    def prepare(self, part: Sequence[Segment]) -> None:
         """Nothing is read ahead."""
 
-    def load(self, batch: Batch) -> None:
+    def load(self) -> None:
+        """Everything is done by the commit."""
+
+    def commit(self, batch: Batch) -> None:
         began = time.monotonic()
         time.sleep(self._seconds)
         self.spans.append((began, time.monotonic()))

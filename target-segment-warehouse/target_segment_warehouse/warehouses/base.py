@@ -32,6 +32,7 @@ class Dialect:
         max_columns: The most columns that a table is given; further properties share one.
         row_bytes: How much of a row has to fit where it is stored, if that is limited.
         keeps_nul: Whether text can hold NUL characters.
+        enforces_keys: Whether tables have a primary key.
         wider: Physical types of other loaders that are made ours: all their values fit.
     """
 
@@ -41,6 +42,7 @@ class Dialect:
     max_columns: int
     row_bytes: int | None
     keeps_nul: bool
+    enforces_keys: bool
     wider: Mapping[str, Type]
 
 
@@ -110,12 +112,12 @@ class Warehouse(abc.ABC):
         """
 
     @abc.abstractmethod
-    def commit(self, *, more: bool) -> None:
-        """Make everything since ``begin`` durable.
+    def commit(self) -> None:
+        """Make everything since ``begin`` durable."""
 
-        Args:
-            more: Whether ``begin`` follows at once, so that nothing need be let go.
-        """
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Let others have the warehouse, for the time until ``begin``."""
 
     @abc.abstractmethod
     def rollback(self) -> None:

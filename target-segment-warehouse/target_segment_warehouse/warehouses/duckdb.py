@@ -23,6 +23,7 @@ from target_segment_warehouse.workbench import PHYSICAL, Workbench
 logger = logging.getLogger(__name__)
 
 _CATALOG = "__warehouse"
+_ROW_GROUP_ROWS = 40_960
 _LOGICAL = {
     "VARCHAR": Type.TEXT,
     "BIGINT": Type.INTEGER,
@@ -53,6 +54,7 @@ class DuckDB(Warehouse):
         max_columns=1600,
         row_bytes=None,
         keeps_nul=True,
+        enforces_keys=False,
         wider={
             "TINYINT": Type.INTEGER,
             "SMALLINT": Type.INTEGER,
@@ -96,7 +98,10 @@ class DuckDB(Warehouse):
             ) from error
         while True:
             try:
-                self.execute(f"ATTACH {literal(os.fspath(self._path))} AS {_CATALOG}")
+                self.execute(
+                    f"ATTACH {literal(os.fspath(self._path))} AS {_CATALOG} "
+                    f"(ROW_GROUP_SIZE {_ROW_GROUP_ROWS})"
+                )
             except (duckdb.IOException, duckdb.ResourceInUseException) as error:
                 reason = str(error).partition("\n")[0]
                 if "lock" not in reason and not isinstance(error, duckdb.ResourceInUseException):
@@ -119,10 +124,13 @@ class DuckDB(Warehouse):
                 self._is_held = True
                 return
 
-    def commit(self, *, more: bool) -> None:
+    def commit(self) -> None:
         self.execute("COMMIT")
-        if not more:
-            self._detach()
+
+    def release(self) -> None:
+        if self._is_held:
+            self.execute(f"DETACH {_CATALOG}")
+            self._is_held = False
 
     def rollback(self) -> None:
         for statement in ("ROLLBACK", f"DETACH DATABASE IF EXISTS {_CATALOG}"):
@@ -133,12 +141,7 @@ class DuckDB(Warehouse):
         self._is_held = False
 
     def close(self) -> None:
-        if self._is_held:
-            self._detach()
-
-    def _detach(self) -> None:
-        self.execute(f"DETACH {_CATALOG}")
-        self._is_held = False
+        self.release()
 
     def execute(self, sql: str) -> None:
         self.workbench.execute(sql)

@@ -63,6 +63,7 @@ class Postgres(Warehouse):
         # A page of 8 KiB, less its header, the row's, and a bit for each of 1,600 columns.
         row_bytes=7900,
         keeps_nul=False,
+        enforces_keys=True,
         wider={"smallint": Type.INTEGER, "integer": Type.INTEGER, "real": Type.FLOAT},
     )
 
@@ -109,9 +110,12 @@ class Postgres(Warehouse):
                 f"administrator: GRANT CREATE ON DATABASE {quote(database)} TO {quote(user)};"
             ) from None
 
-    def commit(self, *, more: bool) -> None:
+    def commit(self) -> None:
         with _readable():
             self._open.commit()
+
+    def release(self) -> None:
+        """The lock went with the transaction; the connection is kept."""
 
     def rollback(self) -> None:
         if self._connection is not None:
