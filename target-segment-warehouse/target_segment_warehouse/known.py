@@ -35,9 +35,13 @@ class KnownIds:
         self._tables[table] = name
         self._workbench.execute(f"CREATE OR REPLACE TEMP TABLE {name} (h UBIGINT)")
 
-    def have(self, table: str, count: int) -> bool:
-        """Whether the table's ids are known, and there is room for so many more."""
-        return table in self._tables and self._count + count <= MOST
+    def have(self, table: str) -> bool:
+        """Whether the table's ids are known."""
+        return table in self._tables
+
+    def has_room(self, count: int) -> bool:
+        """Whether so many more can be remembered."""
+        return self._count + count <= MOST
 
     def are_new(self, table: str, ids: str, count: int) -> bool:
         """Whether it is known that the table has none of these ids; they are remembered.
@@ -49,9 +53,6 @@ class KnownIds:
         """
         name = self._tables.get(table)
         if name is None:
-            return False
-        if not self.have(table, count):
-            self.forget()
             return False
         found = self._workbench.value(
             f"SELECT count(*) FROM {name} WHERE h IN (SELECT hash(id) FROM {ids})"  # noqa: S608

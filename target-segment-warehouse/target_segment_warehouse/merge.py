@@ -138,14 +138,15 @@ class Merger:
             table: The stream's table; made if it is not there.
             typed: The rows; their layout is told of what happens to them here.
         """
+        if not self._known.has_room(typed.count):
+            self._remove_repeats()
+            self._known.forget()
         may_repeat = (
             self._may_repeat
             and table.collection is Collection.EVENT
             and bool(stream.key)
-            and self._known.have(table.name, typed.count)
+            and self._known.have(table.name)
         )
-        if not may_repeat:
-            self._remove_repeats()
         rows, assignments = self._one_row_per_id(stream, typed, may_repeat=may_repeat)
         rows, assignments = self._narrow(rows, table, typed.layout, assignments)
         table.make(self._warehouse)

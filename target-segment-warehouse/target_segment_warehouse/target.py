@@ -131,7 +131,7 @@ class TargetSegmentWarehouse(Target):
         th.Property(
             "max_batch_bytes",
             th.IntegerType(minimum=1),
-            default=192 << 20,
+            default=256 << 20,
             title="Batch bytes",
             description="Flush when records from this many bytes of input are held.",
         ),

@@ -60,8 +60,7 @@ class Workbench:
                 "threads": 1,
                 "memory_limit": f"{MEMORY_BYTES}B",
                 "preserve_insertion_order": False,
-                # A checkpoint compresses what came since the one before, and merges it with what
-                # little came before that: the more at a time, the less work in all.
+                # A commit that ends in a checkpoint writes no log first.
                 "checkpoint_threshold": "1MB",
                 "temp_directory": tempfile.gettempdir(),
                 # No look at the network for extensions that the file formats in use do not need.
