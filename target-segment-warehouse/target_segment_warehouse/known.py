@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from target_segment_warehouse.workbench import Workbench
 
+_SUSPECTS = "__suspects"
+
 MOST = 2_000_000
 """How many ids are remembered, as 8 bytes each, in all tables together."""
 
@@ -43,22 +45,26 @@ class KnownIds:
         """Whether so many more can be remembered."""
         return self._count + count <= MOST
 
-    def are_new(self, table: str, ids: str, count: int) -> bool:
-        """Whether it is known that the table has none of these ids; they are remembered.
+    def suspects(self, table: str, ids: str, count: int) -> str | None:
+        """Those of some ids that the table may have; if its ids are known, these are remembered.
 
         Args:
             table: The table.
             ids: A relation on the workbench with a column ``id``, each once.
             count: How many there are.
+
+        Returns:
+            A relation like ``ids``; None if there are no such ids.
         """
         name = self._tables.get(table)
         if name is None:
-            return False
+            return ids if count else None
         found = self._workbench.value(
-            f"SELECT count(*) FROM {name} WHERE h IN (SELECT hash(id) FROM {ids})"  # noqa: S608
+            f"CREATE OR REPLACE TEMP TABLE {_SUSPECTS} AS "  # noqa: S608
+            f"SELECT id FROM {ids} WHERE hash(id) IN (SELECT h FROM {name})"
         )
         self._add(name, ids, count)
-        return not found
+        return _SUSPECTS if found else None
 
     def take(self, table: str, ids: str, count: int) -> None:
         """Remember ids that may be there already, or twice: ``repeated`` tells afterwards.

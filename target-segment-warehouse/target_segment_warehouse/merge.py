@@ -252,8 +252,8 @@ class Merger:
             self._known.begin(table.name)
         if may_repeat:
             self._known.take(table.name, typed.ids, count)
-        elif count and stream.key and not self._known.are_new(table.name, typed.ids, count):
-            existing = self._warehouse.find_existing(table.name, typed.ids)
+        elif stream.key and (suspects := self._known.suspects(table.name, typed.ids, count)):
+            existing = self._warehouse.find_existing(table.name, suspects)
         if existing < count:
             new = f"{rows} ANTI JOIN {_EXISTING} USING (id)" if existing else rows
             if is_event:

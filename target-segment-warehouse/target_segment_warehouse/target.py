@@ -126,14 +126,15 @@ class TargetSegmentWarehouse(Target):
             th.IntegerType(minimum=1),
             default=500_000,
             title="Batch rows",
-            description="Flush when this many records are held.",
+            description="Commit a flush when it has this many records.",
         ),
         th.Property(
             "max_batch_bytes",
             th.IntegerType(minimum=1),
             default=256 << 20,
             title="Batch bytes",
-            description="Flush when records from this many bytes of input are held.",
+            description="Commit a flush when its records came in this many bytes of input. Much less "
+            "is in memory at a time.",
         ),
         th.Property(
             "max_batch_age_seconds",

@@ -20,6 +20,7 @@ from target_segment_warehouse.loader import BatchLoader
 from target_segment_warehouse.messages import InvalidMessageError, TornInputError
 from target_segment_warehouse.streams import stream_from_schema
 from target_segment_warehouse.target import TargetSegmentWarehouse
+from target_segment_warehouse.warehouses.duckdb import DuckDB
 
 STREAMS = {"people": "object", "opens": "event", "clicks": "event", "bounces": "event"}
 EXAMPLES = int(os.environ.get("EXAMPLES", "12"))
@@ -217,3 +218,29 @@ def test_the_largest_streams_go_first() -> None:
     assert largest(segments, 569) == {"b"}
     assert largest(segments, 100) == {"b", "c"}
     assert largest(segments, 0) == {"a", "b", "c"}
+
+
+def test_a_failure_after_the_commit_leaves_the_report_of_what_is_committed(
+    run: Callable[..., Path],
+) -> None:
+    # Seen in chaos: the checkpoint that follows a commit met a full disk.
+    release = DuckDB.release
+    broken = iter([True])
+
+    def fail_once(self: DuckDB) -> None:
+        if next(broken, False):
+            raise duckdb.IOException("no space left on device")
+        release(self)
+
+    lines = [*schemas(), *(record("opens", id=str(n)) for n in range(5))]
+    with (
+        mock.patch.object(DuckDB, "release", fail_once),
+        pytest.raises(duckdb.IOException, match="no space"),
+    ):
+        run(text(lines), 1 << 30)
+    with duckdb.connect(str(run.path), read_only=True) as connection:  # type: ignore[attr-defined]
+        assert connection.sql("SELECT count(*) FROM s.opens").fetchall() == [(5,)]
+        report = connection.sql(
+            "SELECT status, rows_inserted FROM s.sync_reports WHERE table_name = 'opens'"
+        ).fetchall()
+    assert report == [("Partial", 5)]

@@ -74,14 +74,31 @@ class Converter:
         record = stream.usual_record(event, received_at)
         return stream.name, stream.record(event, received_at) if record is None else record
 
+    def plan(self, word: str, keys: tuple[str, ...]) -> tuple[str, Plan] | None:
+        """The stream and the plan of events of this word with these keys.
 
-class _Plan(NamedTuple):
-    """How to make the record of events that have the same keys, if their values are as usual."""
+        None if the stream is not selected, or if each such event has to be looked into.
+        """
+        stream = self._by_word.get(word, self._other)
+        plan = stream.plan(keys) if stream is not None else None
+        return None if stream is None or plan is None else (stream.name, plan)
+
+
+class Plan(NamedTuple):
+    """How to make the record of events that have the same keys, if their values are as usual.
+
+    Attributes:
+        texts: Gets the values that have to be texts.
+        others: The keys of the fields that are something other than text.
+        custom: The keys of the custom arguments, texts all of them.
+        removed: Names of properties that are not selected.
+        has_smtp_id: Whether ``smtp-id`` has to be renamed.
+    """
 
     texts: Callable[[Record], tuple[str, ...]]
     others: tuple[tuple[str, Field], ...]
     custom: tuple[str, ...]
-    removed: tuple[str, ...]
+    removed: frozenset[str]
     has_smtp_id: bool
 
 
@@ -96,7 +113,7 @@ class _Stream:
         }
         known = {slot.field.name for slot in self._slots.values()}
         self._deselected = frozenset(deselected) - known
-        self._plans: dict[tuple[str, ...], _Plan | None] = {}
+        self._plans: dict[tuple[str, ...], Plan | None] = {}
 
     def record(self, event: dict[str, Any], received_at: str) -> Record:
         """The record of any event."""
@@ -138,7 +155,7 @@ class _Stream:
         except KeyError:
             if len(self._plans) >= _MAX_PLANS:  # somebody sends ever new keys
                 self._plans.clear()
-            plan = self._plans[keys] = self._plan(keys)
+            plan = self._plans[keys] = self.plan(keys)
         if plan is None:
             return None
         timestamp = event["timestamp"]
@@ -170,7 +187,7 @@ class _Stream:
             record.pop(name, None)
         return record
 
-    def _plan(self, keys: tuple[str, ...]) -> _Plan | None:
+    def plan(self, keys: tuple[str, ...]) -> Plan | None:
         """The plan for these keys; None where a value would have to be looked into."""
         texts: list[str] = []
         others: list[tuple[str, Field]] = []
@@ -193,10 +210,10 @@ class _Stream:
                 others.append((key, slot.field))
         if "timestamp" not in keys or len(texts) < 2:  # itemgetter gives a tuple from two keys on
             return None
-        return _Plan(
+        return Plan(
             texts=itemgetter(*texts),
             others=tuple(others),
             custom=tuple(custom),
-            removed=tuple(removed),
+            removed=frozenset(removed),
             has_smtp_id="smtp-id" in keys and "smtp-id" in self._slots,
         )

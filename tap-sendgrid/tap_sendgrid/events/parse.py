@@ -43,28 +43,33 @@ class Parsed:
 def parse_body(body: bytes) -> Parsed:
     """Read a delivery: a JSON array of objects (a single object counts as an array of one)."""
     parsed = Parsed([])
-    parsed.events.extend(events_of(body, parsed.rejected))
+    parsed.events.extend(event for event, _ in events_of(body, parsed.rejected))
     return parsed
 
 
-def events_of(body: bytes, rejected: list[str]) -> Iterator[Event]:
+def events_of(body: bytes, rejected: list[str]) -> Iterator[tuple[Event, bytes]]:
     """The events of a delivery one by one: what was made of one is gone when the next is read.
 
     Args:
         body: As :func:`parse_body` takes it.
         rejected: Takes the reasons for what is no event.
+
+    Yields:
+        An event, and the bytes that it was read from if they are exactly what it is written as;
+        no bytes if it had to be read the careful way.
     """
     try:
         raws = _SPLIT(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        yield from _whole_body(body, rejected)  # the careful way finds out what it is
+        for event in _whole_body(body, rejected):  # the careful way finds out what it is
+            yield event, b""
         return
     for index, raw in enumerate(raws):
         content = bytes(raw)
         try:
             event = _READ(content)
             if _WRITE(event) == content:
-                yield event
+                yield event, content
                 continue
         except (msgspec.MsgspecError, ValueError, RecursionError):
             pass
@@ -74,7 +79,7 @@ def events_of(body: bytes, rejected: list[str]) -> Iterator[Event]:
             rejected.append(f"element {index} of {len(raws)} is {_problem(error)}")
             continue
         if isinstance(value, dict):
-            yield value
+            yield value, b""
         else:
             rejected.append(_no_object(index, len(raws), value))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tap_sendgrid.event_log import Delivery, EventLog, EventLogError, open_event_log
 from tap_sendgrid.events.convert import Converter, Record
-from tap_sendgrid.events.parse import events_of
+from tap_sendgrid.events.parse import Event, events_of
 from tap_sendgrid.events.values import iso
 
 if TYPE_CHECKING:
@@ -39,14 +39,21 @@ def records_of(
 ) -> Iterator[tuple[str, Record]]:
     """The records of a delivery one by one; ``rejected`` takes the reasons for what gives none."""
     received_at = iso(delivery.received_at)
-    for event in events_of(delivery.body, rejected):
-        try:
-            converted = converter.convert(event, received_at)
-        except RecursionError:
-            rejected.append(f"event {str(event.get('sg_event_id'))[:200]} is nested too deep")
-            continue
+    for event, _ in events_of(delivery.body, rejected):
+        converted = convert_event(converter, event, received_at, rejected)
         if converted is not None:
             yield converted
+
+
+def convert_event(
+    converter: Converter, event: Event, received_at: str, rejected: list[str]
+) -> tuple[str, Record] | None:
+    """As :meth:`Converter.convert`; ``rejected`` takes the reason where nothing can be made."""
+    try:
+        return converter.convert(event, received_at)
+    except RecursionError:
+        rejected.append(f"event {str(event.get('sg_event_id'))[:200]} is nested too deep")
+        return None
 
 
 def open_log(tap: Tap, streams: Sequence[EventStream], *, create: bool = False) -> EventLog | None:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from singer_sdk.exceptions import ConfigValidationError
 
 from tap_sendgrid.event_log import EventLog, LoggedDelivery
-from tap_sendgrid.events.convert import Converter
-from tap_sendgrid.events.reader import commit_position, open_log, records_of
+from tap_sendgrid.events.reader import commit_position, open_log
 from tap_sendgrid.events.writer import Writer, open_writer
 
 if TYPE_CHECKING:
@@ -128,7 +127,6 @@ class _Pass:
         self._streams = streams
         self._writer = writer
         self._stopped = stopped
-        self._converter = Converter({stream.name: stream.deselected() for stream in streams})
         self._starts = {stream.name: stream.start for stream in streams}
         self._position = min(self._starts.values())
         self._records = 0
@@ -174,18 +172,12 @@ class _Pass:
 
     def _deliver(self, logged: LoggedDelivery) -> None:
         rejected: list[str] = []
-        counts = dict.fromkeys(self._starts, 0)
         skipped = {name for name, start in self._starts.items() if logged.offset <= start}
-        write = self._writer.write
-        for name, record in records_of(self._converter, logged.delivery, rejected):
-            if name not in skipped:
-                write(name, record)
-                counts[name] += 1
-        rejected += self._writer.end_delivery()
+        counts = self._writer.write(logged.delivery, skipped, rejected)
         if rejected:
             self._set_aside(logged, rejected)
-        self._records += sum(counts.values())
         for name, count in counts.items():
+            self._records += count
             self._counters[name].value += count
 
     def _set_aside(self, logged: LoggedDelivery, reasons: list[str]) -> None:

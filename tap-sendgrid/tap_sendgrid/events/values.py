@@ -65,19 +65,17 @@ def instant(value: Any) -> tuple[int, str]:
 
 def occurred_at(seconds: int, microseconds: int = 0) -> str:
     """Epoch seconds as :func:`iso` writes them."""
-    days, rest = divmod(seconds, 86_400)
-    minutes, rest = divmod(rest, 60)
-    fraction = f"{microseconds:06}Z" if microseconds else "000000Z"
-    return f"{_day(days)}{_MINUTES[minutes]}{_SECONDS[rest]}{fraction}"
+    if microseconds:
+        return f"{_minute(seconds // 60)}{seconds % 60:02}.{microseconds:06}Z"
+    return _minute(seconds // 60) + _SECONDS[seconds % 60]
 
 
 @lru_cache(maxsize=10_000)
-def _day(days: int) -> str:
-    return f"{datetime.fromtimestamp(days * 86_400, UTC):%Y-%m-%dT}"
+def _minute(minutes: int) -> str:
+    return f"{datetime.fromtimestamp(minutes * 60, UTC):%Y-%m-%dT%H:%M:}"
 
 
-_MINUTES: Final = [f"{minute // 60:02}:{minute % 60:02}:" for minute in range(24 * 60)]
-_SECONDS: Final = [f"{second:02}." for second in range(60)]
+_SECONDS: Final = [f"{second:02}.000000Z" for second in range(60)]
 
 
 def _digits(text: str) -> int:
