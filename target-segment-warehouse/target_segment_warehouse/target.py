@@ -133,8 +133,8 @@ class TargetSegmentWarehouse(Target):
             th.IntegerType(minimum=1),
             default=256 << 20,
             title="Batch bytes",
-            description="Commit a flush when its records came in this many bytes of input; far fewer "
-            "are in memory at a time.",
+            description="Commit a flush when its records came in this many bytes of input; far "
+            "fewer are in memory at a time.",
         ),
         th.Property(
             "max_batch_age_seconds",
