@@ -119,14 +119,16 @@ class Shape:
         if block_size > _MOST_BYTES or rb"\u0000" in records.text or not records.is_utf8():
             return None
         # A column that is asked for costs Arrow as much as one that is there.
-        flat = self._read_flat(records, block_size, self.met)
-        if flat is None and len(self.met) < len(self.leaves):
-            flat = self._read_flat(records, block_size, self._paths())
+        asked = frozenset(self.met)  # another thread may add to them
+        flat = self._read_flat(records, block_size, asked)
+        if flat is None and len(asked) < len(self.leaves):
+            asked = frozenset(self._paths())
+            flat = self._read_flat(records, block_size, asked)
             if flat is not None:
                 self._meet(flat)
         if flat is None or len(flat) != len(records):
             return None
-        read = self._complete(flat)
+        read = self._complete(flat, asked)
         return read if self._is_exact(read, records) else None
 
     def are_unique(self, read: Read) -> bool:
@@ -165,11 +167,10 @@ class Shape:
         # Else what is new is null everywhere: any of the others.
         self.met.update(new or self._paths())
 
-    def _complete(self, flat: pa.Table) -> pa.Table:
-        """A column for each leaf, of columns of all of them or of those that were met."""
-        met = self.met if len(flat.columns) < len(self.leaves) else self._paths()
+    def _complete(self, flat: pa.Table, asked: Container[Path]) -> pa.Table:
+        """A column for each leaf, of the columns of those that were asked for."""
         present = iter(flat.columns)
-        columns = [next(present) if path in met else None for path in self._paths()]
+        columns = [next(present) if path in asked else None for path in self._paths()]
         # Of a property without a value nothing is kept: its column would take memory.
         kept = [
             pa.nulls(len(flat)) if column is None or column.null_count == len(column) else column

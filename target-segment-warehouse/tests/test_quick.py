@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from target_segment_warehouse import rows, shape
+from target_segment_warehouse.batch import Records
 from target_segment_warehouse.target import TargetSegmentWarehouse
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "25"))
@@ -186,3 +187,23 @@ def test_records_like_those_before_are_read_by_their_shape(load: Load) -> None:
     assert len(found[OBJECTS][1]) == 40
     assert len(reads) > 5
     assert all(reads)
+
+
+def test_what_another_thread_meets_meanwhile_changes_nothing() -> None:
+    text = shape.pa.string()
+    leaves = tuple(shape.Leaf((name,), name, shape.Type.TEXT, text) for name in ("a", "b", "c"))
+    tree: shape.Tree = {leaf.path[0]: leaf for leaf in leaves}
+    read_by = shape.Shape(leaves, tree, (), (), {("a",), ("c",)})
+    records = Records(is_checked=True)
+    records.append([b'{"a":"1","c":"3"}'], [1])
+    read_json = shape.pa.json.read_json
+
+    def meanwhile(*args: Any) -> Any:
+        found = read_json(*args)
+        read_by.met.add(("b",))
+        return found
+
+    with mock.patch.object(shape.pa.json, "read_json", meanwhile):
+        read = read_by.read(records)
+    assert read is not None
+    assert read.to_pydict() == {"c0": ["1"], "c1": [None], "c2": ["3"]}
