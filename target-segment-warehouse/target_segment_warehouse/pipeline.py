@@ -1,8 +1,8 @@
 """From messages to batches: what is received is gathered here and handed to the loader.
 
 Reading and loading overlap: while one thread reads, routes and gathers records, another loads those
-before them. A batch, which is committed as a whole, is handed over in parts: at most two parts are
-in memory, however large the batch.
+before them. A batch, which is committed as a whole, is handed over in parts. However large it is,
+at most three are in memory: one that is gathered, one that waits, and one that is loaded.
 """
 
 from __future__ import annotations
