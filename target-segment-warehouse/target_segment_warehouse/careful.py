@@ -91,7 +91,7 @@ class CarefulTyper:
             f"CREATE OR REPLACE TEMP TABLE {TYPED} AS SELECT {selected} FROM {CELLS}"  # noqa: S608
         )
         self._workbench.execute(f"DROP TABLE {CELLS}")
-        return Typed(TYPED, TYPED, found.rows, lambda: not stream.key, layout)
+        return Typed(TYPED, TYPED, found.rows, layout)
 
     def _lay_out(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from target_segment_warehouse.activity import Activity
@@ -21,6 +21,7 @@ from target_segment_warehouse.warehouses.base import Assignment, Warehouse
 from target_segment_warehouse.workbench import Workbench
 
 TYPED = "__typed"
+_SUPERSEDED = "__superseded"
 _MERGED = "__merged"
 _NARROWED = "__narrowed"
 _EXISTING = "__existing"
@@ -32,16 +33,14 @@ class Typed:
 
     Attributes:
         rows: The relation, as it stands after FROM: columns as ``select_typed`` makes them.
-        ids: A relation with their ``id`` alone, which is less to plan.
+        ids: A relation with their ``id`` and ``__line`` alone, which is less to plan.
         count: How many there are.
-        are_unique: Tells whether it is known that no id is there twice.
         layout: Their columns.
     """
 
     rows: str
     ids: str
     count: int
-    are_unique: Callable[[], bool]
     layout: Layout
 
 
@@ -84,27 +83,23 @@ def _needs_flag(collection: Collection, column: Column) -> bool:
     return collection is Collection.OBJECT and column.cell.nulls and not column.cell.always
 
 
-def _once(typed: Typed, collection: Collection, merged: Mapping[str, str]) -> str:
-    """SQL for the rows with each id once.
+def _merge_several(typed: Typed, merged: Mapping[str, str]) -> str:
+    """SQL for one row of each id that several rows have: the last one's, but for some columns.
 
     Args:
-        typed: The rows.
-        collection: Of an object the last row counts, of an event the first.
-        merged: Columns whose value is not that row's own, with SQL for it over an id's rows.
+        typed: The rows; of each id all but the last are in ``__superseded``.
+        merged: SQL for each such column over an id's rows.
     """
-    choose = "max" if collection is Collection.OBJECT else "min"
-    others = "".join(f", {name}" for name in merged)
-    aggregates = "".join(f", {expression} AS {name}" for name, expression in merged.items())
+    others = ", ".join(merged)
+    aggregates = ", ".join(f"{expression} AS {name}" for name, expression in merged.items())
     return f"""WITH repeated AS MATERIALIZED (
-            SELECT id FROM {typed.ids} GROUP BY id HAVING count(*) > 1
+            SELECT DISTINCT id FROM {typed.ids} SEMI JOIN {_SUPERSEDED} USING (__line)
         ), several AS MATERIALIZED (
             SELECT * FROM {typed.rows} SEMI JOIN repeated USING (id)
         )
-        SELECT * EXCLUDE (__line) FROM {typed.rows} ANTI JOIN repeated USING (id)
-        UNION ALL BY NAME
-        SELECT several.* EXCLUDE (__line{others}), merged.* EXCLUDE (__line)
+        SELECT several.* EXCLUDE ({others}), merged.* EXCLUDE (__line)
         FROM several
-        JOIN (SELECT {choose}(__line) AS __line{aggregates} FROM several GROUP BY id) AS merged
+        JOIN (SELECT max(__line) AS __line, {aggregates} FROM several GROUP BY id) AS merged
         USING (__line)"""  # noqa: S608
 
 
@@ -205,20 +200,30 @@ class Merger:
             else:
                 assignments.append(Assignment(column.name))
                 merged[name] = f"arg_max({name}, __line)"
-        if (
-            may_repeat
-            or typed.are_unique()
-            or self._workbench.value(
-                f"SELECT count(*) = count(DISTINCT id) FROM {typed.ids}"  # noqa: S608
-            )
-        ):
+        if may_repeat or not stream.key or not (superseded := self._supersede(stream, typed)):
             return typed, assignments
-        if stream.collection is Collection.EVENT:
-            merged = {}
+        rows = f"(SELECT * FROM {typed.rows} ANTI JOIN {_SUPERSEDED} USING (__line))"  # noqa: S608
+        ids = f"(SELECT * FROM {typed.ids} ANTI JOIN {_SUPERSEDED} USING (__line))"  # noqa: S608
+        if merged and stream.collection is Collection.OBJECT:
+            self._workbench.execute(
+                f"CREATE OR REPLACE TEMP TABLE {_MERGED} AS {_merge_several(typed, merged)}"
+            )
+            rows = (
+                f"(SELECT * FROM {typed.rows} ANTI JOIN {_MERGED} USING (id) "  # noqa: S608
+                f"UNION ALL BY NAME SELECT * FROM {_MERGED})"
+            )
+        return replace(typed, rows=rows, ids=ids, count=typed.count - superseded), assignments
+
+    def _supersede(self, stream: Stream, typed: Typed) -> int:
+        """Make ``__superseded``: rows for whose id another row counts. Returns how many."""
+        choose = "max" if stream.collection is Collection.OBJECT else "min"
         count = self._workbench.value(
-            f"CREATE OR REPLACE TEMP TABLE {_MERGED} AS {_once(typed, stream.collection, merged)}"
+            f"""CREATE OR REPLACE TEMP TABLE {_SUPERSEDED} AS
+            SELECT __line FROM {typed.ids} JOIN (
+                SELECT id, {choose}(__line) AS kept FROM {typed.ids} GROUP BY id HAVING count(*) > 1
+            ) USING (id) WHERE __line <> kept"""  # noqa: S608
         )
-        return replace(typed, rows=_MERGED, ids=_MERGED, count=count), assignments
+        return int(count)
 
     def _narrow(
         self, typed: Typed, table: Table, layout: Layout, assignments: list[Assignment]

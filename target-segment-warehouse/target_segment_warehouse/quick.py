@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-import pyarrow as pa
-
 from target_segment_warehouse.batch import Records
 from target_segment_warehouse.catalog import Table
 from target_segment_warehouse.cells import Cell, stamp
@@ -71,8 +67,8 @@ class QuickTyper:
         layout, unclear = self._lay_out(stream, shape, read, records)
         layout.append(table, self._warehouse, computed)
         source = _READ
-        given = read.append_column("line", records.line_numbers())
-        if read[received].null_count or self._options.metadata:
+        given = read.columns.append_column("line", records.line_numbers())
+        if given[received].null_count or self._options.metadata:
             given = given.append_column("extracted", records.extracted())
             received = f"coalesce({received}, {stamp('extracted')})"
         if unclear:
@@ -87,30 +83,32 @@ class QuickTyper:
             self._workbench.execute(
                 f"CREATE OR REPLACE TEMP TABLE {TYPED} AS SELECT {selected} FROM {source}"  # noqa: S608
             )
-            return Typed(TYPED, TYPED, len(records), lambda: True, layout)
-        self._workbench.register(_KEYS, read.select(shape.required))
-        ids = f"(SELECT {id_of(key)} AS id FROM {_KEYS})"  # noqa: S608
+            return Typed(TYPED, TYPED, len(records), layout)
+        keys = read.columns.select(shape.required)
+        self._workbench.register(_KEYS, keys.append_column("line", records.line_numbers()))
+        ids = f"(SELECT {id_of(key)} AS id, line AS __line FROM {_KEYS})"  # noqa: S608
         rows = f"(SELECT {selected} FROM {source})"  # noqa: S608
-        return Typed(rows, ids, len(records), partial(shape.are_unique, read), layout)
+        return Typed(rows, ids, len(records), layout)
 
     def _lay_out(
-        self, stream: Stream, shape: Shape, columns: pa.Table, records: Records
+        self, stream: Stream, shape: Shape, read: Read, records: Records
     ) -> tuple[Layout, list[Path]]:
         """The columns; and the paths, as in ``k``, that tell null from absent where it matters."""
         layout = Layout()
         # A null among the values of an event is like none; one of an object replaces what is there.
         may_be_null = stream.collection is Collection.OBJECT and b"null" in records.text
+        is_complete = may_be_null and shape.is_complete(read, records)
         unclear: list[Path] = []
         for place, leaf in enumerate(shape.leaves):
             if leaf.column is None or leaf.type is None:
                 continue
-            nulls = columns.column(place).null_count
-            if not may_be_null and nulls == len(records):
+            nulls = read.columns.column(place).null_count
+            if nulls == len(records) and (not may_be_null or leaf.path not in read.asked):
                 continue
-            present = "true"
-            if nulls and may_be_null:
+            present, always = "true", not nulls or is_complete
+            if may_be_null and not always:
                 present = _carries(leaf, unclear)
-            cell = Cell("NULL", None, present, always=not nulls, nulls=bool(nulls) and may_be_null)
+            cell = Cell("NULL", None, present, always=always, nulls=bool(nulls) and may_be_null)
             value = leaf.expression(f"c{place}")
             if nulls == len(records):
                 value = f"CAST(NULL AS {PHYSICAL[leaf.type]})"

@@ -89,7 +89,8 @@ class LineReader(GenericSingerReader[str]):
             for chunk in _whole_lines(_blocks(file_input or self.default_input, self._idle)):
                 messages, lines = _decode(chunk, line)
                 self._receive(messages, lines, len(chunk))
-                line += chunk.count(b"\n")
+                # Counting line ends in bytes is slow; of usual chunks decoding did it already.
+                line = lines.stop if isinstance(lines, range) else line + chunk.count(b"\n")
                 counts.update(Counter(map(type, messages)))
                 self._idle()
         except Stopped:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -80,8 +79,17 @@ class Leaf:
 Tree = dict[str, "Leaf | Tree"]
 
 
-Read: TypeAlias = pa.Table
-"""Records that were read by their shape: ``c<n>``, a column for each leaf."""
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Records that were read by their shape.
+
+    Attributes:
+        columns: ``c<n>``, a column for each leaf.
+        asked: Properties that were asked for: no record carries any other.
+    """
+
+    columns: pa.Table
+    asked: frozenset[Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,27 +124,29 @@ class Shape:
             None if some record has another shape, or a value that its column cannot hold exactly.
         """
         block_size = max(_BLOCK_BYTES, 2 * (records.longest() + 1))
-        if block_size > _MOST_BYTES or rb"\u0000" in records.text or not records.is_utf8():
+        if block_size > _MOST_BYTES or records.has_nul() or not records.is_utf8():
             return None
         # A column that is asked for costs Arrow as much as one that is there.
         asked = frozenset(self.met)  # another thread may add to them
         flat = self._read_flat(records, block_size, asked)
         if flat is None and len(asked) < len(self.leaves):
-            asked = frozenset(self._paths())
+            already, asked = asked, frozenset(self._paths())
             flat = self._read_flat(records, block_size, asked)
             if flat is not None:
-                self._meet(flat)
+                self._meet(flat, already)
         if flat is None or len(flat) != len(records):
             return None
-        read = self._complete(flat, asked)
-        return read if self._is_exact(read, records) else None
+        read = Read(self._complete(flat, asked), asked)
+        return read if self._is_exact(read.columns, records) else None
 
-    def are_unique(self, read: Read) -> bool:
-        """Whether it is known that no two records have the same key."""
-        if len(self.required) != 1:
-            return not self.required
-        column = read.column(self.required[0])
-        return bool(pc.count_distinct(column).as_py() == len(column))
+    def is_complete(self, read: Read, records: Records) -> bool:
+        """Whether every record is known to carry every property that was asked for, null or not.
+
+        That is so if there are as many keys as there can be: Arrow took no other, and none twice.
+        """
+        # Every quote inside of a string has a backslash before it; a key's last one may have.
+        keys = records.text.count(b'":') - records.text.count(b'\\":')
+        return keys == len(records) * _count(_fields(self.tree, read.asked))
 
     def _paths(self) -> dict[Path, None]:
         return dict.fromkeys(leaf.path for leaf in self.leaves)
@@ -160,12 +170,18 @@ class Shape:
             read = read.flatten()
         return read
 
-    def _meet(self, flat: pa.Table) -> None:
-        """Note which leaves have values, of the columns of all of them."""
+    def _meet(self, flat: pa.Table, already: Container[Path]) -> None:
+        """Note which leaves have values, of the columns of all of them.
+
+        Args:
+            flat: The columns.
+            already: The leaves with which alone the records could not be read.
+        """
         pairs = zip(self._paths(), flat.columns, strict=True)
-        new = {path for path, column in pairs if column.null_count < len(column)} - self.met
+        having = {path for path, column in pairs if column.null_count < len(column)}
         # Else what is new is null everywhere: any of the others.
-        self.met.update(new or self._paths())
+        is_told = any(path not in already for path in having)
+        self.met.update(having if is_told else self._paths())
 
     def _complete(self, flat: pa.Table, asked: Container[Path]) -> pa.Table:
         """A column for each leaf, of the columns of those that were asked for."""
@@ -343,3 +359,10 @@ def _fields(tree: Tree, wanted: Container[Path]) -> list[pa.Field]:
         elif item.path in wanted:
             fields.append(pa.field(key, item.arrow))
     return fields
+
+
+def _count(fields: Iterable[pa.Field]) -> int:
+    """How many fields there are at any depth."""
+    return sum(
+        1 + (_count(field.type) if pa.types.is_struct(field.type) else 0) for field in fields
+    )

@@ -58,7 +58,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
         given_ = {"warehouse_url": f"duckdb:///{path}", "default_target_schema": "s", **config}
         with (
             mock.patch.object(pipeline, "PART_BYTES", part_bytes),
-            mock.patch.object(pipeline, "LEFT_BYTES", part_bytes // 4),
+            mock.patch.object(pipeline, "LEFT_BYTES", part_bytes // 2),
             mock.patch.object(reader, "CHUNK_BYTES", 200),
             mock.patch.object(rows, "HEAD", 1),
         ):

@@ -206,4 +206,4 @@ def test_what_another_thread_meets_meanwhile_changes_nothing() -> None:
     with mock.patch.object(shape.pa.json, "read_json", meanwhile):
         read = read_by.read(records)
     assert read is not None
-    assert read.to_pydict() == {"c0": ["1"], "c1": [None], "c2": ["3"]}
+    assert read.columns.to_pydict() == {"c0": ["1"], "c1": [None], "c2": ["3"]}
