@@ -15,6 +15,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from measure import DATA
 
 EVENT_SHARES = {
@@ -173,30 +175,42 @@ def write_records(path: Path, pairs: Iterator[tuple[str, dict]], streams: list[s
 
 
 def write_batches(path: Path, pairs: Iterator[tuple[str, dict]], streams: list[str]) -> Path:
-    """The same records as BATCH messages: gzipped JSONL files of 10,000, the SDK's encoding."""
+    """The same records as BATCH messages, with files of 10,000 in an encoding of the SDK's.
+
+    Args:
+        path: Where to; Parquet if it ends in ``.parquet``, else gzipped JSONL.
+        pairs: Streams and records.
+        streams: All streams.
+    """
     if path.exists():
         return path
-    folder = path.with_suffix(".files")
+    is_parquet = path.suffix == ".parquet"
+    folder = path.with_suffix(".files-parquet" if is_parquet else ".files")
     folder.mkdir(parents=True, exist_ok=True)
-    waiting: dict[str, list[str]] = {stream: [] for stream in streams}
+    waiting: dict[str, list[dict]] = {stream: [] for stream in streams}
     messages = schema_messages(streams)
     dump = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
     def close(stream: str) -> None:
-        file = folder / f"{len(messages):05d}-{stream}.jsonl.gz"
-        with gzip.open(file, "wb", compresslevel=1) as out:
-            out.write(("\n".join(waiting[stream]) + "\n").encode())
+        file = folder / f"{len(messages):05d}-{stream}"
+        if is_parquet:
+            pq.write_table(pa.Table.from_pylist(waiting[stream]), file)
+            encoding = {"format": "parquet", "compression": "snappy"}
+        else:
+            with gzip.open(file, "wb", compresslevel=1) as out:
+                out.writelines(f"{dump(record)}\n".encode() for record in waiting[stream])
+            encoding = {"format": "jsonl", "compression": "gzip"}
         waiting[stream] = []
         message = {
             "type": "BATCH",
             "stream": stream,
-            "encoding": {"format": "jsonl", "compression": "gzip"},
+            "encoding": encoding,
             "manifest": [file.as_uri()],
         }
         messages.append(json.dumps(message).encode())
 
     for stream, record in pairs:
-        waiting[stream].append(dump(record))
+        waiting[stream].append(record)
         if len(waiting[stream]) == 10_000:
             close(stream)
     for stream, rest in waiting.items():

@@ -64,6 +64,11 @@ class Records:
     def __len__(self) -> int:
         return len(self.lines)
 
+    @property
+    def size(self) -> int:
+        """Bytes of their text."""
+        return len(self.text)
+
     def is_utf8(self) -> bool:
         """Whether the text is UTF-8."""
         if self.is_checked or self.text.isascii():
@@ -78,6 +83,15 @@ class Records:
         """Whether the text may hold an escaped NUL character."""
         # One byte is found several times as fast as six; most texts have no escapes.
         return b"\\" in self.text and rb"\u0000" in self.text
+
+    def has_null(self) -> bool:
+        """Whether a property may be null."""
+        return b"null" in self.text
+
+    def keys(self) -> int:
+        """How many keys of objects there are at any depth, or fewer if they are not as usual."""
+        # Every quote inside of a string has a backslash before it; a key's last one may have.
+        return self.text.count(b'":') - self.text.count(b'\\":')
 
     def longest(self) -> int:
         """Size of the largest record, in bytes."""
@@ -99,6 +113,10 @@ class Records:
     def _ends(self) -> array[int]:
         """Where each record ends, after a 0; its line break, which does no harm, included."""
         return array("q", accumulate((size + 1 for size in self._sizes), initial=0))
+
+    def as_json(self) -> Records:
+        """The records themselves."""
+        return self
 
     def to_arrow(self) -> pa.Table:
         """The records as columns ``line``, ``record`` (JSON text) and ``extracted``, uncopied.
@@ -156,7 +174,7 @@ class Rows:
     @property
     def size(self) -> int:
         """Bytes of the records that are settled."""
-        return len(self._settled.text)
+        return self._settled.size
 
     def settle(self) -> None:
         """Put what came last into the buffer."""

@@ -5,28 +5,28 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
-import duckdb
 import pyarrow as pa
 
 from target_segment_warehouse.batch import Files, Records
+from target_segment_warehouse.parquet import Columns, read_tables
 from target_segment_warehouse.staging import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 BLOCK_BYTES = 24 << 20
-"""About how much of a file is loaded at a time; all of a message in one transaction."""
-
-ROWS = 5_000
-"""How many rows of Parquet are read at a time."""
+"""About how much is loaded at a time; all of a message in one transaction."""
 
 _READ_BYTES = 1 << 20
 _COMPRESSED = 8
 """How often smaller JSON is, about, when compressed."""
 
 _GZIP = b"\x1f\x8b"
+
+Content: TypeAlias = list[bytes] | pa.Table
+"""Lines of JSON, or rows of Parquet."""
 
 
 class BatchFileError(ValueError):
@@ -49,7 +49,7 @@ def size_of(urls: Sequence[str], encoding: Mapping[str, Any]) -> int:
     return size if encoding.get("compression") == "none" else size * _COMPRESSED
 
 
-def read_files(messages: Sequence[Files]) -> Iterator[tuple[Records, Place]]:
+def read_files(messages: Sequence[Files]) -> Iterator[tuple[Records | Columns, Place]]:
     """The records of BATCH messages of one stream that follow one another, in order.
 
     Args:
@@ -61,39 +61,67 @@ def read_files(messages: Sequence[Files]) -> Iterator[tuple[Records, Place]]:
     Raises:
         BatchFileError: If a file is missing or not what its message says.
     """
-    from upath import UPath  # (takes a while to import, for what few runs need)
-
-    records = Records(is_checked=False)
+    records: Records | Columns = Records(is_checked=False)
     names: list[tuple[int, str]] = []
     line = 1
-    for files in messages:
-        message = f"BATCH message on line {files.line} of the input"
-        read = _reader(files, message)
-        for url in files.urls:
-            names.append((line, f"record {{}} of {UPath(url).name}, {message}"))
-            try:
-                with UPath(url).open("rb") as file:
-                    for lines in read(cast("IO[bytes]", file), files):
-                        kept = [(at, text) for at, text in enumerate(lines, line) if text.strip()]
-                        records.append([text for _, text in kept], [at for at, _ in kept])
-                        line += len(lines)
-                        if len(records.text) >= BLOCK_BYTES:
-                            yield records, Place(names)
-                            records, names = Records(is_checked=False), names[-1:]
-            except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-                raise BatchFileError(
-                    f"A file of the {message} cannot be read: {url} ({error})."
-                ) from error
+    for name, content in _contents(messages):
+        if records and not _are_alike(records, content):
+            yield records, Place(names)
+            records, names = Records(is_checked=False), []
+        if not names or names[-1][1] != name:
+            names.append((line, name))
+        records = _with(records, content, line)
+        line += len(content)
+        if records.size >= BLOCK_BYTES:
+            yield records, Place(names)
+            records, names = Records(is_checked=False), names[-1:]
     if records:
         yield records, Place(names)
 
 
-def _reader(files: Files, message: str) -> Callable[[IO[bytes], Files], Iterator[list[bytes]]]:
+def _are_alike(records: Records | Columns, content: Content) -> bool:
+    """Whether what comes next can be loaded together with what came before."""
+    if isinstance(records, Columns):
+        return isinstance(content, pa.Table) and content.schema.equals(records.table.schema)
+    return not isinstance(content, pa.Table)
+
+
+def _with(records: Records | Columns, content: Content, line: int) -> Records | Columns:
+    """Records with those that come next, which are like them."""
+    if isinstance(records, Columns):
+        return records.plus(content)
+    if isinstance(content, pa.Table):
+        return Columns(content, line)
+    kept = [(at, text) for at, text in enumerate(content, line) if text.strip()]
+    records.append([text for _, text in kept], [at for at, _ in kept])
+    return records
+
+
+def _contents(messages: Sequence[Files]) -> Iterator[tuple[str, Content]]:
+    """What is in the files, some at a time, each with what to call a record of its file."""
+    from upath import UPath  # (takes a while to import, for what few runs need)
+
+    for files in messages:
+        message = f"BATCH message on line {files.line} of the input"
+        read = _reader(files, message)
+        for url in files.urls:
+            name = f"record {{}} of {UPath(url).name}, {message}"
+            try:
+                with UPath(url).open("rb") as file:
+                    for content in read(cast("IO[bytes]", file), files):
+                        yield name, content
+            except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+                raise BatchFileError(
+                    f"A file of the {message} cannot be read: {url} ({error})."
+                ) from error
+
+
+def _reader(files: Files, message: str) -> Callable[[IO[bytes], Files], Iterator[Content]]:
     match files.encoding.get("format"):
         case "jsonl":
             return _read_lines
         case "parquet":
-            return _read_parquet
+            return lambda file, _: read_tables(file)
         case other:
             raise BatchFileError(
                 f"The {message} has the format {other!r}; known are jsonl and parquet."
@@ -135,13 +163,3 @@ def _blocks(file: IO[bytes], files: Files) -> Iterator[bytes]:
 
 def _member() -> zlib._Decompress:
     return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-
-
-def _read_parquet(file: IO[bytes], files: Files) -> Iterator[list[bytes]]:
-    import pyarrow.parquet as pq
-
-    with duckdb.connect(config={"threads": 1}) as connection:
-        for rows in pq.ParquetFile(file).iter_batches(ROWS):
-            connection.register("rows", pa.Table.from_batches([rows]))
-            texts = connection.execute("SELECT CAST(to_json(r) AS VARCHAR) FROM rows AS r")
-            yield [text.encode() for (text,) in texts.fetchall()]

@@ -10,6 +10,7 @@ from itertools import groupby
 
 from target_segment_warehouse.batch import Activation, Files, Records, Rows, Segment
 from target_segment_warehouse.files import read_files
+from target_segment_warehouse.parquet import Columns
 from target_segment_warehouse.shape import Read, Seen, Shape
 from target_segment_warehouse.staging import Place
 from target_segment_warehouse.streams import Stream
@@ -37,7 +38,7 @@ class Piece:
 
     stream: Stream
     version: int | None
-    records: Records
+    records: Records | Columns
     place: Place
     shape: Shape | None = None
     read: Read | None = None
@@ -90,7 +91,7 @@ class Pieces:
                 elif isinstance(segment, Activation):
                     yield segment
 
-    def _piece(self, segment: Rows | Files, records: Records, place: Place) -> Piece:
+    def _piece(self, segment: Rows | Files, records: Records | Columns, place: Place) -> Piece:
         seen = self._seen.get(segment.stream.name)
         shape = seen.shape if seen is not None and seen.stream == segment.stream else None
         read = shape.read(records) if shape is not None and records else None

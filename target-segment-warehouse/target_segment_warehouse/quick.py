@@ -15,9 +15,10 @@ from target_segment_warehouse.metadata import (
     tells_of_deletions,
 )
 from target_segment_warehouse.naming import Path
-from target_segment_warehouse.shape import RECEIVED_AT, Leaf, Read, Shape
+from target_segment_warehouse.parquet import Columns
+from target_segment_warehouse.shape import RECEIVED_AT, Leaf, Nulls, Read, Shape
 from target_segment_warehouse.sqltext import pointers
-from target_segment_warehouse.streams import Collection, Stream
+from target_segment_warehouse.streams import Stream
 from target_segment_warehouse.versions import DELETED_AT
 from target_segment_warehouse.warehouses.base import Warehouse
 from target_segment_warehouse.workbench import PHYSICAL
@@ -45,7 +46,7 @@ class QuickTyper:
         table: Table,
         shape: Shape,
         read: Read,
-        records: Records,
+        records: Records | Columns,
         stamps: Stamps,
     ) -> Typed:
         """Type records; what was read is not copied.
@@ -91,26 +92,27 @@ class QuickTyper:
         return Typed(rows, ids, len(records), layout)
 
     def _lay_out(
-        self, stream: Stream, shape: Shape, read: Read, records: Records
+        self, stream: Stream, shape: Shape, read: Read, records: Records | Columns
     ) -> tuple[Layout, list[Path]]:
         """The columns; and the paths, as in ``k``, that tell null from absent where it matters."""
         layout = Layout()
-        # A null among the values of an event is like none; one of an object replaces what is there.
-        may_be_null = stream.collection is Collection.OBJECT and b"null" in records.text
-        is_complete = may_be_null and shape.is_complete(read, records)
         unclear: list[Path] = []
         for place, leaf in enumerate(shape.leaves):
             if leaf.column is None or leaf.type is None:
                 continue
-            nulls = read.columns.column(place).null_count
-            if nulls == len(records) and (not may_be_null or leaf.path not in read.asked):
+            without = read.columns.column(place).null_count
+            if without == len(records) and (
+                read.nulls is Nulls.ABSENT or leaf.path not in read.asked
+            ):
                 continue
-            present, always = "true", not nulls or is_complete
-            if may_be_null and not always:
+            present = "true"
+            if without and read.nulls is Nulls.UNCLEAR:
                 present = _carries(leaf, unclear)
-            cell = Cell("NULL", None, present, always=always, nulls=bool(nulls) and may_be_null)
+            always = not without or read.nulls is Nulls.CARRIED
+            nulls = bool(without) and read.nulls is not Nulls.ABSENT
+            cell = Cell("NULL", None, present, always=always, nulls=nulls)
             value = leaf.expression(f"c{place}")
-            if nulls == len(records):
+            if without == len(records):
                 value = f"CAST(NULL AS {PHYSICAL[leaf.type]})"
             layout.columns.append(Column(leaf.column, leaf.type, value, cell))
         return layout, unclear

@@ -14,6 +14,7 @@ from target_segment_warehouse.known import KnownIds
 from target_segment_warehouse.layout import Layout
 from target_segment_warehouse.merge import TYPED, Merger, Typed
 from target_segment_warehouse.metadata import Options, Stamps, computed_names
+from target_segment_warehouse.parquet import Columns
 from target_segment_warehouse.pieces import Piece
 from target_segment_warehouse.quick import QuickTyper
 from target_segment_warehouse.reports import Entry
@@ -90,7 +91,7 @@ class RowLoader:
             elif not seen.is_new:
                 head = len(rest)
             records, rest = rest.split(head)
-            entry = entry.plus(self._load_carefully(piece, table, seen, records, stamps))
+            entry = entry.plus(self._load_carefully(piece, table, seen, records.as_json(), stamps))
             if not rest:
                 return entry
             head *= _HEAD_GROWTH
@@ -118,7 +119,7 @@ class RowLoader:
         table: Table,
         shape: Shape,
         read: Read,
-        records: Records,
+        records: Records | Columns,
         stamps: Stamps,
     ) -> Entry:
         typed = self._quick.type_rows(piece.stream, table, shape, read, records, stamps)

@@ -8,8 +8,9 @@ JSON. What it refuses is loaded the careful way (``rows``), from which the shape
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +21,7 @@ from target_segment_warehouse.catalog import OVERFLOW, Table
 from target_segment_warehouse.keys import MAX_ID_BYTES
 from target_segment_warehouse.naming import Path
 from target_segment_warehouse.normalise import LONG_NUMBER
+from target_segment_warehouse.parquet import Columns, take_columns
 from target_segment_warehouse.profile import INTEGERS, Profile
 from target_segment_warehouse.streams import Collection, Stream
 from target_segment_warehouse.types import MAX_DEPTH, Type
@@ -79,6 +81,14 @@ class Leaf:
 Tree = dict[str, "Leaf | Tree"]
 
 
+class Nulls(Enum):
+    """What a missing value means."""
+
+    ABSENT = "the record does not carry the property, or that makes no difference"
+    CARRIED = "the record carries it as null, as it carries all that were asked for"
+    UNCLEAR = "the record's JSON has to be looked at"
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """Records that were read by their shape.
@@ -86,10 +96,12 @@ class Read:
     Attributes:
         columns: ``c<n>``, a column for each leaf.
         asked: Properties that were asked for: no record carries any other.
+        nulls: What it means that one has no value.
     """
 
     columns: pa.Table
     asked: frozenset[Path]
+    nulls: Nulls
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +114,7 @@ class Shape:
         required: Places of the key properties: each record has a value.
         short: Places of those that have no column beside the row's ``id``.
         met: Properties that records had; a SCHEMA declares many that never come.
+        heeds_null: Whether a property that is null is unlike one that is absent.
     """
 
     leaves: tuple[Leaf, ...]
@@ -109,6 +122,7 @@ class Shape:
     required: tuple[int, ...]
     short: tuple[int, ...]
     met: set[Path]
+    heeds_null: bool
 
     def fits(self, table: Table) -> bool:
         """Whether the table has the columns that it had when the shape was made."""
@@ -117,12 +131,15 @@ class Shape:
             for leaf in self.leaves
         )
 
-    def read(self, records: Records) -> Read | None:
+    def read(self, records: Records | Columns) -> Read | None:
         """Read records into columns.
 
         Returns:
             None if some record has another shape, or a value that its column cannot hold exactly.
         """
+        return self._take(records) if isinstance(records, Columns) else self._parse(records)
+
+    def _parse(self, records: Records) -> Read | None:
         block_size = max(_BLOCK_BYTES, 2 * (records.longest() + 1))
         if block_size > _MOST_BYTES or records.has_nul() or not records.is_utf8():
             return None
@@ -136,17 +153,25 @@ class Shape:
                 self._meet(flat, already)
         if flat is None or len(flat) != len(records):
             return None
-        read = Read(self._complete(flat, asked), asked)
-        return read if self._is_exact(read.columns, records) else None
+        paths = (path for path in self._paths() if path in asked)
+        columns = self._complete(dict(zip(paths, flat.columns, strict=True)), len(records))
+        read = Read(columns, asked, self._nulls(records, asked))
+        return read if self._has_keys(read) and self._is_exact(read, records) else None
 
-    def is_complete(self, read: Read, records: Records) -> bool:
-        """Whether every record is known to carry every property that was asked for, null or not.
+    def _take(self, records: Columns) -> Read | None:
+        found = take_columns(self.tree, records.table)
+        if not found:
+            return None
+        nulls = Nulls.CARRIED if self.heeds_null else Nulls.ABSENT
+        read = Read(self._complete(found, len(records)), frozenset(found), nulls)
+        return read if self._has_keys(read) else None
 
-        That is so if there are as many keys as there can be: Arrow took no other, and none twice.
-        """
-        # Every quote inside of a string has a backslash before it; a key's last one may have.
-        keys = records.text.count(b'":') - records.text.count(b'\\":')
-        return keys == len(records) * _count(_fields(self.tree, read.asked))
+    def _nulls(self, records: Records, asked: frozenset[Path]) -> Nulls:
+        if not self.heeds_null or not records.has_null():
+            return Nulls.ABSENT
+        # Arrow took no key that was not asked for, and none twice in an object.
+        most = len(records) * _count(_fields(self.tree, asked))
+        return Nulls.CARRIED if records.keys() == most else Nulls.UNCLEAR
 
     def _paths(self) -> dict[Path, None]:
         return dict.fromkeys(leaf.path for leaf in self.leaves)
@@ -183,26 +208,28 @@ class Shape:
         is_told = any(path not in already for path in having)
         self.met.update(having if is_told else self._paths())
 
-    def _complete(self, flat: pa.Table, asked: Container[Path]) -> pa.Table:
-        """A column for each leaf, of the columns of those that were asked for."""
-        present = iter(flat.columns)
-        columns = [next(present) if path in asked else None for path in self._paths()]
+    def _complete(self, found: Mapping[Path, pa.ChunkedArray], rows: int) -> pa.Table:
+        """A column for each leaf, of the columns of those that were found."""
+        columns = [found.get(path) for path in self._paths()]
         # Of a property without a value nothing is kept: its column would take memory.
         kept = [
-            pa.nulls(len(flat)) if column is None or column.null_count == len(column) else column
+            pa.nulls(rows) if column is None or column.null_count == rows else column
             for column in columns
         ]
         return pa.table(kept, names=[f"c{place}" for place in range(len(kept))])
 
-    def _is_exact(self, read: pa.Table, records: Records) -> bool:
-        if any(read.column(place).null_count for place in self.required):
+    def _has_keys(self, read: Read) -> bool:
+        """Whether each record has a key, and one for which the row's ``id`` is enough."""
+        if any(read.columns.column(place).null_count for place in self.required):
             return False
-        for place in self.short:
-            if read.column(place).type == pa.string():
-                longest = pc.max(pc.binary_length(read.column(place))).as_py() or 0
-                if longest > MAX_ID_BYTES:
-                    return False
-        floats = [column for column in read.columns if pa.types.is_floating(column.type)]
+        keys = [read.columns.column(place) for place in self.short]
+        texts = [key for key in keys if key.type == pa.string()]
+        longest = [pc.max(pc.binary_length(text)).as_py() or 0 for text in texts]
+        return max(longest, default=0) <= MAX_ID_BYTES
+
+    def _is_exact(self, read: Read, records: Records) -> bool:
+        """Whether every number is the one that the JSON has."""
+        floats = [column for column in read.columns.columns if pa.types.is_floating(column.type)]
         floats = [column for column in floats if column.null_count < len(column)]
         if not floats:
             return True
@@ -294,7 +321,8 @@ def shape_of(stream: Stream, table: Table, kinds: Kinds, ignored: Iterable[str])
     required = tuple(places[key] for key in keys)
     short = tuple(place for place in required if leaves[place].column is None)
     met = {leaf.path for leaf in leaves if kinds.get(leaf.path)} | set(keys)
-    return Shape(leaves, tree, required, short, met)
+    heeds_null = stream.collection is Collection.OBJECT
+    return Shape(leaves, tree, required, short, met, heeds_null)
 
 
 def _leaf(

@@ -5,17 +5,21 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from target_segment_warehouse import rows, shape
 from target_segment_warehouse.batch import Records
+from target_segment_warehouse.parquet import Columns
 from target_segment_warehouse.target import TargetSegmentWarehouse
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "25"))
@@ -189,11 +193,103 @@ def test_records_like_those_before_are_read_by_their_shape(load: Load) -> None:
     assert all(reads)
 
 
+UTC = pa.timestamp("us", tz="UTC")
+INSTANTS = st.datetimes(datetime.fromisoformat("1900-01-01"), datetime.fromisoformat("2200-01-01"))
+TEXTS = st.one_of(
+    st.sampled_from(
+        ["", "a", "1", "null", "2026-01-02T03:04:05Z", "2026-01-02", "\0", "\U0001f600"]
+    ),
+    st.text(max_size=3),
+)
+COLUMNS = [
+    (pa.string(), TEXTS),
+    (pa.large_string(), TEXTS),
+    (pa.dictionary(pa.int8(), pa.string()), TEXTS),
+    (pa.string(), INSTANTS.map(lambda at: f"{at.isoformat()}Z")),
+    (pa.int8(), st.integers(-128, 127)),
+    (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
+    (pa.uint64(), st.integers(0, 2**64 - 1)),
+    (pa.float32(), st.floats(width=32, allow_nan=False, allow_infinity=False)),
+    (pa.float64(), st.floats(allow_nan=False, allow_infinity=False)),
+    (pa.bool_(), st.booleans()),
+    (pa.null(), st.none()),
+    (UTC, INSTANTS),
+    (pa.timestamp("ms"), INSTANTS.map(lambda at: at.replace(microsecond=0))),
+    (pa.timestamp("ns", tz="UTC"), INSTANTS),
+    (pa.date32(), st.dates()),
+    (pa.decimal128(9, 2), st.decimals(-1000, 1000, places=2)),
+    (pa.list_(pa.string()), st.lists(st.one_of(st.none(), TEXTS), max_size=2)),
+    (pa.list_(pa.int64()), st.lists(st.integers(0, 9), max_size=2)),
+    (pa.struct({"a": pa.string()}), st.fixed_dictionaries({"a": TEXTS})),
+    (pa.struct({"a": pa.int64(), "b": UTC}), st.fixed_dictionaries({"a": st.integers(0, 9)})),
+]
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pa.Table:
+    """Rows as a tap writes them into a Parquet file."""
+    count = draw(st.integers(1, 12))
+    columns = {
+        "id": pa.array(draw(st.lists(st.sampled_from("123"), min_size=count, max_size=count)))
+    }
+    for name in draw(st.sets(st.sampled_from(["n", "v", "w", "o"]))):
+        type_, values = draw(st.sampled_from(COLUMNS))
+        rows = st.lists(st.one_of(st.none(), values), min_size=count, max_size=count)
+        columns[name] = pa.array(draw(rows), type_)
+    return pa.table(columns)
+
+
+def batch(stream: str, files: Iterable[Path]) -> str:
+    """A BATCH line of Parquet files."""
+    encoding = {"format": "parquet", "compression": "snappy"}
+    manifest = [path.as_uri() for path in files]
+    return json.dumps(
+        {"type": "BATCH", "stream": stream, "encoding": encoding, "manifest": manifest}
+    )
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(runs=st.lists(st.lists(tables(), min_size=1, max_size=2), min_size=1, max_size=2))
+def test_any_parquet(load: Load, tmp_path: Path, runs: list[list[pa.Table]]) -> None:
+    lines = []
+    for run, found in enumerate(runs):
+        files = [tmp_path / f"{run}-{number}.parquet" for number in range(len(found))]
+        for path, table in zip(files, found, strict=True):
+            pq.write_table(table, path)
+        streams = [OBJECTS, EVENTS]
+        lines.append([*map(schema, streams), *(batch(stream, files) for stream in streams)])
+    assert load(lines, True) == load(lines, False)
+
+
+def test_parquet_is_read_without_json(load: Load, tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    rows = [
+        {"id": str(n), "n": n, "v": None if n % 2 else "v", "o": {"a": n / 2}} for n in range(9)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    rendered: list[int] = []
+    as_json = Columns.as_json
+
+    def watched(self: Columns) -> Records:
+        rendered.append(len(self))
+        return as_json(self)
+
+    with mock.patch.object(Columns, "as_json", watched):
+        found = load([[schema(OBJECTS), batch(OBJECTS, [path])]], True)
+    assert len(found[OBJECTS][1]) == len(rows)
+    # Only what a column's type is learned from.
+    assert rendered == [1]
+
+
 def test_what_another_thread_meets_meanwhile_changes_nothing() -> None:
     text = shape.pa.string()
     leaves = tuple(shape.Leaf((name,), name, shape.Type.TEXT, text) for name in ("a", "b", "c"))
     tree: shape.Tree = {leaf.path[0]: leaf for leaf in leaves}
-    read_by = shape.Shape(leaves, tree, (), (), {("a",), ("c",)})
+    read_by = shape.Shape(leaves, tree, (), (), {("a",), ("c",)}, heeds_null=False)
     records = Records(is_checked=True)
     records.append([b'{"a":"1","c":"3"}'], [1])
     read_json = shape.pa.json.read_json

@@ -1,0 +1,163 @@
+"""Records of Parquet files: columns already, JSON only where somebody asks for that."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping
+from typing import IO, TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from target_segment_warehouse.batch import Records
+from target_segment_warehouse.naming import Path
+
+if TYPE_CHECKING:
+    from target_segment_warehouse.shape import Tree
+
+_ROWS = 5_000
+"""How many rows are read at a time."""
+
+
+class Columns:
+    """Records of one stream, as columns.
+
+    Args:
+        table: A column for each property.
+        first_line: What counts as the number of the first record's line.
+    """
+
+    def __init__(self, table: pa.Table, first_line: int) -> None:
+        self.table = table
+        self._first_line = first_line
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return int(self.table.nbytes)
+
+    def plus(self, table: pa.Table) -> Columns:
+        """These records and then those of another table with the same columns."""
+        return Columns(pa.concat_tables([self.table, table]), self._first_line)
+
+    def split(self, count: int) -> tuple[Columns, Columns]:
+        """The first of the records, and the others."""
+        first = Columns(self.table.slice(0, count), self._first_line)
+        return first, Columns(self.table.slice(count), self._first_line + count)
+
+    def line_numbers(self) -> pa.Array:
+        """Where the records came, as an Arrow column."""
+        numbers = array("q", range(self._first_line, self._first_line + len(self)))
+        return pa.Array.from_buffers(pa.int64(), len(self), [None, pa.py_buffer(numbers)])
+
+    def extracted(self) -> pa.Array:
+        """When the tap got them: not known, as an Arrow column of text."""
+        return pa.nulls(len(self), pa.string())
+
+    def texts(self) -> pa.LargeStringArray:
+        """The records' JSON text as an Arrow column."""
+        return self.as_json().texts()
+
+    def as_json(self) -> Records:
+        """The same records as lines of JSON; a column without a value is a null in them."""
+        records = Records(is_checked=False)
+        line = self._first_line
+        with duckdb.connect(config={"threads": 1}) as connection:
+            for rows in self.table.to_batches(_ROWS):
+                connection.register("rows", pa.Table.from_batches([rows]))
+                found = connection.execute("SELECT CAST(to_json(r) AS VARCHAR) FROM rows AS r")
+                texts = [text.encode() for (text,) in found.fetchall()]
+                records.append(texts, range(line, line + len(texts)))
+                line += len(texts)
+        return records
+
+
+def read_tables(file: IO[bytes]) -> Iterator[pa.Table]:
+    """A Parquet file's rows, some at a time.
+
+    Raises:
+        pyarrow.ArrowException: If it is none.
+    """
+    import pyarrow.parquet as pq
+
+    for rows in pq.ParquetFile(file).iter_batches(_ROWS):
+        yield pa.Table.from_batches([rows])
+
+
+def take_columns(tree: Tree, table: pa.Table) -> dict[Path, pa.ChunkedArray] | None:
+    """A table's columns, at any depth, as the leaves of a shape want them.
+
+    Args:
+        tree: The leaves.
+        table: The table.
+
+    Returns:
+        For each leaf that is there its column; None if another column is there, or one that is not
+        what its JSON would be read as.
+    """
+    try:
+        return dict(_take(tree, (), dict(zip(table.column_names, table.columns, strict=True))))
+    except (_Unlike, pa.ArrowException):
+        return None
+
+
+class _Unlike(Exception):
+    """A column is not as the shape says."""
+
+
+def _take(
+    tree: Tree, path: Path, columns: Mapping[str, pa.ChunkedArray]
+) -> Iterator[tuple[Path, pa.ChunkedArray]]:
+    for name, column in columns.items():
+        item, type_ = tree.get(name), column.type
+        if item is None:
+            raise _Unlike
+        if not isinstance(item, dict):
+            yield (*path, name), _convert(column, item.arrow)
+        elif pa.types.is_struct(type_):
+            names = [field.name for field in type_]
+            children = dict(zip(names, column.flatten(), strict=True))
+            if len(children) < len(names):
+                raise _Unlike
+            yield from _take(item, (*path, name), children)
+        else:
+            raise _Unlike
+
+
+def _convert(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    """A column as a leaf's type, where that is the same value for value.
+
+    Raises:
+        _Unlike: If it is not.
+        pyarrow.ArrowException: If it is for some values only.
+    """
+    if column.null_count == len(column):
+        return pa.chunked_array([pa.nulls(len(column))])
+    given = column.type
+    if pa.types.is_large_string(given) or pa.types.is_dictionary(given):
+        column, given = column.cast(pa.string()), pa.string()
+    if pa.types.is_string(given):
+        _require_text(column)
+    like = (
+        given.equals(wanted)
+        or (pa.types.is_integer(given) and wanted in {pa.int64(), pa.float64()})
+        or (pa.types.is_string(given) and pa.types.is_timestamp(wanted))
+        # Finer ones would lose their end.
+        or (pa.types.is_timestamp(given) and pa.types.is_timestamp(wanted) and given.unit != "ns")
+    )
+    if not like:
+        raise _Unlike
+    return pc.cast(column, wanted)
+
+
+def _require_text(column: pa.ChunkedArray) -> None:
+    """Raise unless it is UTF-8 without NUL characters, which not every warehouse can hold."""
+    for chunk in column.chunks:
+        chunk.validate(full=True)
+        data = chunk.buffers()[2]
+        if data is not None and b"\0" in memoryview(data).tobytes():
+            raise _Unlike
