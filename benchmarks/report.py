@@ -8,18 +8,15 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable
+from itertools import product
 
-from measure import HERE, RESULTS, table
+from measure import HERE, RESULTS, saved, table
 from plot import bars
 
 OURS = "target-segment-warehouse"
+FILES = {"batch": "JSONL, gzip", "parquet": "Parquet"}
 PEERS = ("meltanolabs-target-postgres", "pipelinewise-target-postgres")
 Claim = tuple[str, str, str, bool]
-
-
-def load(name: str) -> dict | None:
-    path = RESULTS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 def claim(work: str, wanted: str, value: float, unit: str, ok: Callable[[float], bool]) -> Claim:
@@ -57,13 +54,13 @@ def target_claims(rows: list[dict]) -> list[Claim]:
                     f"{work} → Postgres, of bare COPY's speed", "≥ 0.5×", ratio, "×", at_least(0.5)
                 )
             )
-        for loader in (OURS, postgres):
-            if (f"{work}-batch", loader) in seconds:
-                ratio = seconds[work, loader] / seconds[f"{work}-batch", loader]
+        for loader, (suffix, files) in product((OURS, postgres), FILES.items()):
+            if (f"{work}-{suffix}", loader) in seconds:
+                ratio = seconds[work, loader] / seconds[f"{work}-{suffix}", loader]
                 engine = "Postgres" if loader == postgres else "DuckDB"
                 claims.append(
                     claim(
-                        f"{work} in BATCH files → {engine}, against RECORD",
+                        f"{work} in BATCH files of {files} → {engine}, against RECORD",
                         "≥ 2×",
                         ratio,
                         "×",
@@ -129,19 +126,19 @@ def tap_claim(result: dict, work: str, limit: float) -> Claim:
 def all_claims() -> list[Claim]:
     """Every claim for which there is a result."""
     claims: list[Claim] = []
-    if result := load("targets"):
+    if result := saved("targets"):
         claims += target_claims(result["rows"])
-    if result := load("receiver"):
+    if result := saved("receiver"):
         claims += receiver_claims(result["rows"])
-    if result := load("tap_events"):
+    if result := saved("tap_events"):
         claims.append(
             tap_claim(result, f"tap, {result['events']:,} logged events, plain SDK streams", 8)
         )
-    if result := load("tap_contacts"):
+    if result := saved("tap_contacts"):
         claims.append(
             tap_claim(result, f"tap, {result['contacts']:,} contacts, plain SDK stream", 5)
         )
-    if result := load("pipeline"):
+    if result := saved("pipeline"):
         ours, theirs = (r["seconds"] for r in result["rows"])
         claims.append(
             claim(
@@ -152,7 +149,7 @@ def all_claims() -> list[Claim]:
                 at_least(6),
             )
         )
-    if result := load("log"):
+    if result := saved("log"):
         small, large = result["rows"]
         for part in ("append", "read"):
             ratio = large[f"{part}_seconds"] / small[f"{part}_seconds"]
@@ -165,7 +162,7 @@ def all_claims() -> list[Claim]:
                     at_most(1.2),
                 )
             )
-    if result := load("follow"):
+    if result := saved("follow"):
         claims.append(
             claim(
                 "posted → visible in DuckDB with follow, p99",

@@ -16,7 +16,7 @@ from target_segment_warehouse.staging import Place
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BLOCK_BYTES = 24 << 20
+BLOCK_BYTES = 16 << 20
 """About how much is loaded at a time; all of a message in one transaction."""
 
 _READ_BYTES = 1 << 20
