@@ -213,13 +213,13 @@ def batches(bench: Bench, work: str, source: Path, records: int) -> None:
         bench.drop(ours(engine), place)
 
 
-def into_full_tables(bench: Bench, old_rows: int, folder: Path) -> None:
+def into_full_tables(bench: Bench, old_rows: int, folder: Path, engines: list[str]) -> None:
     """1,000 events into empty tables and into tables that hold ``old_rows``, three times each."""
     old = singer_data.write_records(
         folder / f"events-{old_rows}.singer", singer_data.events(old_rows), STREAMS
     )
     print(f"1,000 events into tables that hold {old_rows:,}")
-    for engine in ("duckdb", "postgres"):
+    for engine in engines:
         loader = ours(engine)
         _, full = bench.load(loader, "fill", old, old_rows)
         for turn in range(3):
@@ -242,6 +242,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--old-rows", type=int, default=10_000_000)
     parser.add_argument("--only", default="events,recipients,batch,full,memory")
+    parser.add_argument("--engines", default="duckdb,postgres", help="of the work `full`")
     options = parser.parse_args()
     chosen = set(options.only.split(","))
     rows = options.rows
@@ -283,13 +284,14 @@ def main() -> None:
                     _, place = bench.load(ours(engine), "events-quarter", small, rows // 4)
                     bench.drop(ours(engine), place)
             if "full" in chosen:
-                into_full_tables(bench, options.old_rows, DATA)
+                into_full_tables(bench, options.old_rows, DATA, options.engines.split(","))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     versions = {x.name: f"{x.version()} ({x.settings})" for x in LOADERS}
     # What was not measured this time stays: every ratio is within one work, or works of one choice.
-    works = {row["work"] for row in bench.rows}
-    others = [row for row in saved("targets").get("rows", []) if row["work"] not in works]
+    new = {(row["work"], row["loader"]) for row in bench.rows}
+    old = saved("targets").get("rows", [])
+    others = [row for row in old if (row["work"], row["loader"]) not in new]
     path = save("targets", {"versions": versions, "rows": [*others, *bench.rows]})
     print(f"\n{machine()}\nResults: {path}\n")
     keys = ("work", "loader", "records", "seconds", "records_per_second", "peak_mb", "rows_lost")

@@ -27,8 +27,10 @@ _ROW_GROUP_ROWS = 40_960
 """A third of DuckDB's default. What fills a row group goes to the file at once, compressed; what
 does not is in memory until the commit, and costs more then."""
 
-_VACUUM_TASKS = 100
-"""DuckDB's default."""
+_VACUUM_TASKS = 1
+"""How often a checkpoint merges small row groups: with DuckDB's 100, a flush of a few rows after a
+large load would write all tables again."""
+
 _LOGICAL = {
     "VARCHAR": Type.TEXT,
     "BIGINT": Type.INTEGER,
@@ -85,8 +87,8 @@ class DuckDB(Warehouse):
         return f"{_CATALOG}.{super().name(relation)}"
 
     def begin(self) -> None:
-        # A checkpoint merges small row groups. While transactions follow one another that would be
-        # to write the same rows again and again: the first one does it.
+        # Each transaction leaves a small row group, and a checkpoint merges some. While transactions
+        # follow one another that would be to write the same rows again and again: the first does.
         self.execute(f"SET max_vacuum_tasks = {0 if self._is_held else _VACUUM_TASKS}")
         if not self._is_held:
             self._attach()
