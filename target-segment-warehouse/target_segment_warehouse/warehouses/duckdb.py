@@ -87,8 +87,8 @@ class DuckDB(Warehouse):
         return f"{_CATALOG}.{super().name(relation)}"
 
     def begin(self) -> None:
-        # Each transaction leaves a small row group, and a checkpoint merges some. Where transactions
-        # follow one another only the first does, so as not to write the same rows ever again.
+        # Each transaction leaves a small row group, and a checkpoint merges some. Of transactions
+        # that follow one another only the first does: else the same rows are written ever again.
         self.execute(f"SET max_vacuum_tasks = {0 if self._is_held else _VACUUM_TASKS}")
         if not self._is_held:
             self._attach()
