@@ -99,8 +99,11 @@ def take_columns(tree: Tree, table: pa.Table) -> dict[Path, pa.ChunkedArray] | N
         For each leaf that is there its column; None if another column is there, or one that is not
         what its JSON would be read as.
     """
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    if len(columns) < table.num_columns:  # one name twice
+        return None
     try:
-        return dict(_take(tree, (), dict(zip(table.column_names, table.columns, strict=True))))
+        return dict(_take(tree, (), columns))
     except (_Unlike, pa.ArrowException):
         return None
 

@@ -285,6 +285,14 @@ def test_parquet_is_read_without_json(load: Load, tmp_path: Path) -> None:
     assert rendered == [1]
 
 
+def test_parquet_with_a_column_twice_loses_neither(load: Load, tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    columns = [pa.array(["1", "2", "3"]), pa.array(["a", "b", "c"]), pa.array(["x", "y", "z"])]
+    pq.write_table(pa.table(columns, names=["id", "v", "v"]), path)
+    found = load([[schema(OBJECTS), batch(OBJECTS, [path])]], True)
+    assert [row[-2:] for row in found[OBJECTS][1]] == [("a", "x"), ("b", "y"), ("c", "z")]
+
+
 def test_what_another_thread_meets_meanwhile_changes_nothing() -> None:
     text = shape.pa.string()
     leaves = tuple(shape.Leaf((name,), name, shape.Type.TEXT, text) for name in ("a", "b", "c"))
