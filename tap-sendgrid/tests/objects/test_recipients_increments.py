@@ -87,7 +87,8 @@ def test_more_than_fifty_are_halved(serve: Serve) -> None:
         book.update(index, now - index, first_name="New")
     output = run("recipients", state=state)
     assert EXPORT not in output.called
-    assert 9 <= output.called.count(SEARCH) <= 40
+    # Pieces of 25 to 50 s, as the hour has it, and a dozen halvings to come to them.
+    assert 9 <= output.called.count(SEARCH) <= 60
     assert len(output.by_id("recipients")) == len(output.records("recipients")) == 400
 
 
