@@ -5,7 +5,6 @@ python benchmarks/report.py
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable
 from itertools import product
@@ -212,7 +211,7 @@ def details(name: str, result: dict) -> str:
 
 def main() -> None:
     """Write benchmarks/README.md."""
-    results = {p.stem: json.loads(p.read_text()) for p in sorted(RESULTS.glob("*.json"))}
+    results = {p.stem: saved(p.stem) for p in sorted(RESULTS.glob("*.json"))}
     machine = next(iter(results.values()))["machine"]
     claims = [[w, wanted, got, "yes" if ok else "**no**"] for w, wanted, got, ok in all_claims()]
     plots = target_plots(results["targets"]["rows"]) if "targets" in results else []

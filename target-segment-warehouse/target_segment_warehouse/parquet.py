@@ -58,10 +58,6 @@ class Columns:
         """When the tap got them: not known, as an Arrow column of text."""
         return pa.nulls(len(self), pa.string())
 
-    def texts(self) -> pa.LargeStringArray:
-        """The records' JSON text as an Arrow column."""
-        return self.as_json().texts()
-
     def as_json(self) -> Records:
         """The same records as lines of JSON; a column without a value is a null in them."""
         records = Records(is_checked=False)

@@ -73,7 +73,7 @@ class QuickTyper:
             given = given.append_column("extracted", records.extracted())
             received = f"coalesce({received}, {stamp('extracted')})"
         if unclear:
-            given = given.append_column("record", records.texts())
+            given = given.append_column("record", records.as_json().texts())
             source = f"(SELECT *, json_type(record, {pointers(unclear)}) AS k FROM {_READ})"  # noqa: S608
         self._workbench.register(_READ, given)
         self._workbench.allow_columns(len(given.columns))
