@@ -27,17 +27,18 @@ class Records:
         is_checked: Whether they are known to be JSON in UTF-8, perhaps with unpaired surrogates.
 
     Attributes:
-        text: Every record with a line break after it: what readers of line-delimited JSON take.
         lines: Each one's number in the input: rising, so also their order.
         is_checked: As given.
+        size: Bytes of their text.
     """
 
-    __slots__ = ("_extracted", "_sizes", "is_checked", "lines", "text")
+    __slots__ = ("_blocks", "_extracted", "_sizes", "is_checked", "lines", "size")
 
     def __init__(self, *, is_checked: bool) -> None:
-        self.text: bytes | bytearray = bytearray()
         self.lines = array("q")
         self.is_checked = is_checked
+        self.size = 0
+        self._blocks: list[bytes] = []
         self._sizes = array("q")
         self._extracted: list[str | None] | None = None
 
@@ -54,7 +55,9 @@ class Records:
             lines: Their numbers in the input.
             extracted: Each one's ``time_extracted``; None if no record of the stream has any.
         """
-        self.text += b"\n".join([*records, b""])
+        block = b"\n".join([*records, b""])
+        self._blocks.append(block)
+        self.size += len(block)
         self._sizes.extend(map(len, records))
         self.lines.extend(lines)
         if extracted is not None:
@@ -65,9 +68,11 @@ class Records:
         return len(self.lines)
 
     @property
-    def size(self) -> int:
-        """Bytes of their text."""
-        return len(self.text)
+    def text(self) -> bytes:
+        """Every record with a line break after it: what readers of line-delimited JSON take."""
+        if len(self._blocks) != 1:
+            self._blocks = [b"".join(self._blocks)]  # once: growing it would copy it many times
+        return self._blocks[0]
 
     def is_utf8(self) -> bool:
         """Whether the text is UTF-8."""
@@ -104,7 +109,8 @@ class Records:
     def _part(self, start: int, stop: int) -> Records:
         part = Records(is_checked=self.is_checked)
         ends = self._ends()
-        part.text = bytes(memoryview(self.text)[ends[start] : ends[stop]])
+        part._blocks = [bytes(memoryview(self.text)[ends[start] : ends[stop]])]
+        part.size = ends[stop] - ends[start]
         part.lines = self.lines[start:stop]
         part._extracted = None if self._extracted is None else self._extracted[start:stop]
         part._sizes = self._sizes[start:stop]

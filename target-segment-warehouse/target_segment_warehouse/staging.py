@@ -82,7 +82,7 @@ def stage(
         InvalidRecordError: If a record is no JSON object.
     """
     longest = records.longest()
-    workbench.allow(_COPIES * (len(records.text) + longest))
+    workbench.allow(_COPIES * (records.size + longest))
     workbench.register(_RAW, records.to_arrow())
     staged = Staged(_RAW, Profile(0, {}, False), place, longest)
     exact = _Exact(workbench, staged, keep_nul)
