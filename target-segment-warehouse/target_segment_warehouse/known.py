@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from target_segment_warehouse.workbench import Workbench
 
+_HASHES = "__hashes"
+_MET = "__met"
 _SUSPECTS = "__suspects"
 
 MOST = 2_000_000
@@ -59,12 +61,22 @@ class KnownIds:
         name = self._tables.get(table)
         if name is None:
             return ids if count else None
-        found = self._workbench.value(
-            f"CREATE OR REPLACE TEMP TABLE {_SUSPECTS} AS "  # noqa: S608
-            f"SELECT id FROM {ids} WHERE hash(id) IN (SELECT h FROM {name})"
+        self._workbench.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_HASHES} AS SELECT hash(id) AS h FROM {ids}"  # noqa: S608
         )
-        self._add(name, ids, count)
-        return _SUSPECTS if found else None
+        # What is joined is made a hash table of: these few, not the many that are known.
+        found = self._workbench.value(
+            f"CREATE OR REPLACE TEMP TABLE {_MET} AS FROM {name} SEMI JOIN {_HASHES} USING (h)"
+        )
+        self._workbench.execute(f"INSERT INTO {name} FROM {_HASHES}")
+        self._count += count
+        if not found:
+            return None
+        self._workbench.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_SUSPECTS} AS SELECT id FROM {ids} "  # noqa: S608
+            f"WHERE hash(id) IN (FROM {_MET})"
+        )
+        return _SUSPECTS
 
     def take(self, table: str, ids: str, count: int) -> None:
         """Remember ids that may be there already, or twice: ``repeated`` tells afterwards.
@@ -74,12 +86,10 @@ class KnownIds:
             ids: A relation on the workbench with a column ``id``.
             count: How many there are.
         """
-        self._add(self._tables[table], ids, count)
-        self._unproven.add(table)
-
-    def _add(self, name: str, ids: str, count: int) -> None:
+        name = self._tables[table]
         self._workbench.execute(f"INSERT INTO {name} SELECT hash(id) FROM {ids}")  # noqa: S608
         self._count += count
+        self._unproven.add(table)
 
     def repeated(self) -> Iterator[tuple[str, str]]:
         """Each table that took an id more than once, with SQL for the hashes of such ids."""

@@ -22,6 +22,9 @@ PHYSICAL = {
 # What DuckDB may hold, in bytes, unless a batch needs more: it keeps what it has read of a
 # warehouse file for as long as it has room.
 MEMORY_BYTES = 100 << 20
+THREADS = 1
+"""Of DuckDB's: the other core reads what comes next."""
+
 # What a column takes, in bytes, even of a single row: a vector or two in each step of a query.
 _COLUMN_BYTES = 400_000
 _FEW_COLUMNS = 100
@@ -56,8 +59,7 @@ class Workbench:
         pa.set_memory_pool(pa.system_memory_pool())
         self._connection = duckdb.connect(
             config={
-                # The other core reads what comes next.
-                "threads": 1,
+                "threads": THREADS,
                 "memory_limit": f"{MEMORY_BYTES}B",
                 "preserve_insertion_order": False,
                 # A commit that ends in a checkpoint writes no log first.

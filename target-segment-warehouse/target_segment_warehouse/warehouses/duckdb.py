@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import random
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from target_segment_warehouse.cells import pack, stamp_text
 from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import Type
 from target_segment_warehouse.warehouses.base import Dialect, Warehouse, WarehouseError
-from target_segment_warehouse.workbench import PHYSICAL, Workbench
+from target_segment_warehouse.workbench import PHYSICAL, THREADS, Workbench
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,14 @@ _ROW_GROUP_ROWS = 40_960
 does not is in memory until the commit, and costs more then."""
 
 _VACUUM_TASKS = 1
-"""How often a checkpoint merges small row groups: with DuckDB's 100, a flush of a few rows after a
-large load would write all tables again."""
+"""How often a checkpoint that merges small row groups does so in each table: with DuckDB's 100, a
+flush of a few rows after a large load would write all tables again."""
+
+_MERGES_ONE_IN = 8
+"""Of so many flushes one merges, by chance: most are processes of their own and know nothing of
+each other. Even one merge takes seconds where a large load left its row groups half full."""
+
+_SCAN_THREADS = min(4, os.cpu_count() or 1)
 
 _LOGICAL = {
     "VARCHAR": Type.TEXT,
@@ -87,9 +94,10 @@ class DuckDB(Warehouse):
         return f"{_CATALOG}.{super().name(relation)}"
 
     def begin(self) -> None:
-        # Each transaction leaves a small row group, and a checkpoint merges some. Of transactions
-        # that follow one another only the first does: else the same rows are written ever again.
-        self.execute(f"SET max_vacuum_tasks = {0 if self._is_held else _VACUUM_TASKS}")
+        # Each transaction leaves a small row group, and a checkpoint can merge some. Of those that
+        # follow one another only the first may: else the same rows are written ever again.
+        merges = not self._is_held and random.randrange(_MERGES_ONE_IN) == 0  # noqa: S311
+        self.execute(f"SET max_vacuum_tasks = {_VACUUM_TASKS if merges else 0}")
         if not self._is_held:
             self._attach()
         self.execute("BEGIN")
@@ -203,10 +211,13 @@ class DuckDB(Warehouse):
         return pack(columns, old)
 
     def find_existing(self, table: str, rows: str) -> int:
+        # A column of the whole table is read, which is most of what a small flush does.
+        self.execute(f"SET threads = {_SCAN_THREADS}")
         count = self.workbench.value(
             "CREATE OR REPLACE TEMP TABLE __existing AS "  # noqa: S608
             f"SELECT id FROM {self.name(table)} SEMI JOIN {rows} USING (id)"
         )
+        self.execute(f"SET threads = {THREADS}")
         return int(count)
 
     def insert(self, table: str, columns: Sequence[str], select: str) -> None:
