@@ -4,6 +4,8 @@ UV_VERSION := 0.13.9
 UV := .tools/bin/uv
 RUN := $(UV) run --frozen --all-packages
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
+# Tests and the demo start hundreds of processes: where Python may not write bytecode, each would compile all again.
+export UV_COMPILE_BYTECODE := 1
 # Meltano makes its plugins' environments with the same uv.
 export PATH := $(CURDIR)/.tools/bin:$(CURDIR)/.venv/bin:$(PATH)
 
@@ -22,6 +24,7 @@ $(UV):
 .venv/.installed: $(UV) uv.lock pyproject.toml */pyproject.toml tests/simulator/pyproject.toml
 	@echo "Installing the workspace from uv.lock ..."
 	@$(UV) sync --frozen --all-packages --python $(PYTHON)
+	@$(RUN) python -m compileall -q */*_*/
 	@touch $@
 
 install: .venv/.installed ## Install the workspace into .venv

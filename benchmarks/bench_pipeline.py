@@ -2,7 +2,9 @@
 
     python benchmarks/bench_pipeline.py [--events 1000000]
 
-Wall time of `meltano run`, start-up of Meltano and both plugins included.
+Wall time of `meltano run`, start-up of Meltano and both plugins included. Ours twice: with events
+as lines (RECORD messages), as target-duckdb takes them, and in files (BATCH messages, which it
+cannot take), as docs/events.md recommends for millions of events.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from sendgrid_simulator import frame, generate_events  # noqa: E402
 from tap_sendgrid.event_log import Delivery, open_event_log  # noqa: E402
 
 PEER = "target-duckdb==0.8.0"
+OURS = "target-segment-warehouse"
 
 
 def fill_log(path: Path, events: int) -> int:
@@ -69,6 +72,33 @@ def project(folder: Path, warehouse: Path) -> Path:
     return made
 
 
+def batch_files(made: Path, folder: Path | None) -> None:
+    """Have the tap put events into files in a folder, which the target removes; or not."""
+    config = yaml.safe_load((made / "meltano.yml").read_text())
+    tap = next(p for p in config["plugins"]["extractors"] if p["name"] == "tap-sendgrid-events")
+    target = next(p for p in config["plugins"]["loaders"] if p["name"] == OURS)
+    storage = {"root": (folder or made).as_uri()}
+    files = {"encoding": {"format": "jsonl", "compression": "none"}, "storage": storage}
+    tap["config"] = {"batch_config": files} if folder else {}
+    target["config"] = {"clean_up_batch_files": folder is not None}
+    (made / "meltano.yml").write_text(yaml.safe_dump(config))
+
+
+def rows_in(file: Path) -> int:
+    """How many rows the tables of events hold."""
+    with duckdb.connect(str(file), read_only=True) as connection:
+        tables = connection.execute(
+            "SELECT table_name FROM information_schema.tables"
+            " WHERE table_schema = 'sendgrid' AND table_type = 'BASE TABLE'"
+            " AND table_name <> 'sync_reports'"
+            " AND (NOT starts_with(table_name, '_') OR table_name = '_open')"
+        ).fetchall()
+        return sum(
+            connection.execute(f'SELECT count(*) FROM sendgrid."{table}"').fetchone()[0]
+            for (table,) in tables
+        )
+
+
 def main() -> None:
     """Run both and print the table."""
     parser = argparse.ArgumentParser(
@@ -80,7 +110,6 @@ def main() -> None:
     rows = []
     try:
         peer_file = folder / "peer.duckdb"
-        our_file = folder / "ours.duckdb"
         made = project(folder / "project", peer_file)
         log = folder / "events.db"
         count = fill_log(log, options.events)
@@ -89,33 +118,30 @@ def main() -> None:
             "MELTANO_PROJECT_ROOT": str(made),
             "MELTANO_DATABASE_URI": f"sqlite:///{folder / 'meltano.db'}",
             "TAP_SENDGRID_EVENT_LOG_URL": f"sqlite:///{log}",
-            "TARGET_SEGMENT_WAREHOUSE_WAREHOUSE_URL": f"duckdb:///{our_file}",
         }
         meltano = str(BIN / "meltano")
         subprocess.run(
             [meltano, "install", "loader", "target-duckdb"], cwd=made, env=environment, check=True
         )
         os.chdir(made)
-        for target, file in (("target-segment-warehouse", our_file), ("target-duckdb", peer_file)):
-            command = [meltano, "run", "tap-sendgrid-events", target]
-            result = run(command, None, folder / f"{target}.log", environment)
-            with duckdb.connect(str(file), read_only=True) as connection:
-                tables = connection.execute(
-                    "SELECT table_name FROM information_schema.tables"
-                    " WHERE table_schema = 'sendgrid' AND table_type = 'BASE TABLE'"
-                    " AND table_name <> 'sync_reports'"
-                    " AND (NOT starts_with(table_name, '_') OR table_name = '_open')"
-                ).fetchall()
-                stored = sum(
-                    connection.execute(f'SELECT count(*) FROM sendgrid."{t}"').fetchone()[0]
-                    for (t,) in tables
-                )
+        for target, messages in ((OURS, "RECORD"), (OURS, "BATCH"), ("target-duckdb", "RECORD")):
+            file = peer_file if target != OURS else folder / f"{messages}.duckdb"
+            config = {"TARGET_SEGMENT_WAREHOUSE_WAREHOUSE_URL": f"duckdb:///{file}"}
+            if messages == "BATCH":
+                batch_files(made, folder / "files")
+            command = [meltano, "run", "--full-refresh", "tap-sendgrid-events", target]
+            log_file = folder / f"{target}-{messages}.log"
+            result = run(command, None, log_file, environment | config)
+            if messages == "BATCH":
+                batch_files(made, None)
             rows.append(
                 {
                     "target": target,
+                    "messages": messages,
                     "events": count,
-                    "rows": stored,
+                    "rows": rows_in(file),
                     "seconds": round(result.seconds, 2),
+                    "cpu_seconds": round(result.cpu_seconds, 2),
                     "events_per_second": round(count / result.seconds),
                 }
             )

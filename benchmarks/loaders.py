@@ -41,6 +41,7 @@ class Loader:
                     "pip",
                     "install",
                     "--quiet",
+                    "--compile-bytecode",
                     "--python",
                     python,
                     self.requirement,

@@ -138,16 +138,17 @@ def all_claims() -> list[Claim]:
             tap_claim(result, f"tap, {result['contacts']:,} contacts, plain SDK stream", 5)
         )
     if result := saved("pipeline"):
-        ours, theirs = (r["seconds"] for r in result["rows"])
-        claims.append(
+        *ours, theirs = result["rows"]
+        claims += [
             claim(
-                "meltano run over logged events → DuckDB, target-duckdb",
+                f"meltano run over logged events → DuckDB, {messages}, target-duckdb",
                 "≥ 6×",
-                theirs / ours,
+                theirs["seconds"] / row["seconds"],
                 "×",
                 at_least(6),
             )
-        )
+            for row, messages in zip(ours, ("as lines", "in files (`batch_config`)"), strict=True)
+        ]
     if result := saved("log"):
         small, large = result["rows"]
         for part in ("append", "read"):

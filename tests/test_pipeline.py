@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 from pipeline import Pipeline
@@ -154,3 +155,25 @@ def test_what_is_deselected_stays_out(pipeline: Pipeline) -> None:
     assert "email" not in pipeline.columns("click")
     assert pipeline.count("lists") == len(pipeline.simulator.account.lists)
     assert pipeline.count("click") > 0
+
+
+def test_events_pass_in_files(pipeline: Pipeline) -> None:
+    """As docs/events.md says, for millions of events at once."""
+    pipeline.start_receiver()
+    pipeline.simulator.deliver(retry=RetryPolicy(first=0.1))
+    folder = pipeline.folder / "files"
+    files = {
+        "encoding": {"format": "jsonl", "compression": "none"},
+        "storage": {"root": folder.as_uri()},
+    }
+    setting = ("tap-sendgrid-events", "batch_config", json.dumps(files))
+    pipeline.meltano("config", "set", *setting)
+    pipeline.meltano(*FLUSH_EVENTS, TARGET_SEGMENT_WAREHOUSE_CLEAN_UP_BATCH_FILES="true")
+    assert folder.exists()
+    assert list(folder.iterdir()) == []
+    sent = Counter(TABLE_OF.get(e["event"], e["event"]) for e in sent_events(pipeline))
+    loaded = counts(pipeline)
+    assert loaded.pop("activity") == sent.total()
+    assert loaded.pop("other_event", 0) == 0
+    assert loaded == dict(sent)
+    assert_activity_is_the_union(pipeline)

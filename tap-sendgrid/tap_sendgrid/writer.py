@@ -41,9 +41,13 @@ class MessageWriter(GenericSingerWriter[bytes, Message]):
         self._busy = False
         self._stop: BaseException | None = None
 
+    def encode(self, value: Any) -> bytes:
+        """A value as JSON, without a line break."""
+        return self._encoder.encode(value)
+
     def serialize_message(self, message: Message) -> bytes:
         """The message as one line of JSON, newline included."""
-        return self._encoder.encode(message.to_dict()) + b"\n"
+        return self.encode(message.to_dict()) + b"\n"
 
     def write_message(self, message: Message) -> None:
         """Write a message; RECORDs may wait for company."""

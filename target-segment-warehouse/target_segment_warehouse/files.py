@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import pyarrow as pa
@@ -15,6 +16,8 @@ from target_segment_warehouse.staging import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 16 << 20
 """About how much is loaded at a time; all of a message in one transaction."""
@@ -47,6 +50,17 @@ def size_of(urls: Sequence[str], encoding: Mapping[str, Any]) -> int:
         with contextlib.suppress(OSError, ValueError):
             size += UPath(url).stat().st_size
     return size if encoding.get("compression") == "none" else size * _COMPRESSED
+
+
+def remove_files(urls: Iterable[str]) -> None:
+    """Remove files; one that stays is named in a warning."""
+    from upath import UPath
+
+    for url in urls:
+        try:
+            UPath(url).unlink(missing_ok=True)
+        except (OSError, ValueError, NotImplementedError) as error:
+            logger.warning("The batch file %s is loaded but cannot be removed: %s", url, error)
 
 
 def read_files(messages: Sequence[Files]) -> Iterator[tuple[Records | Columns, Place]]:

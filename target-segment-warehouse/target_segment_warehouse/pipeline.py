@@ -18,7 +18,7 @@ from typing import Protocol
 from singer_sdk.exceptions import RecordsWithoutSchemaException
 
 from target_segment_warehouse.batch import Activation, Batch, Files, Rows, Segment, largest
-from target_segment_warehouse.files import size_of
+from target_segment_warehouse.files import remove_files, size_of
 from target_segment_warehouse.maps import RecordMapper
 from target_segment_warehouse.messages import (
     ActivateVersion,
@@ -79,15 +79,23 @@ class Pipeline:
         mapper: Reads SCHEMA messages, and changes records where the user asked for that.
         watermark: Told of each STATE and each commit.
         limits: When a batch is full.
+        clean_up: Whether to remove the files of BATCH messages once they are committed.
     """
 
     def __init__(
-        self, loader: Loader, mapper: RecordMapper, watermark: Watermark, limits: Limits
+        self,
+        loader: Loader,
+        mapper: RecordMapper,
+        watermark: Watermark,
+        limits: Limits,
+        *,
+        clean_up: bool,
     ) -> None:
         self._loader = loader
         self._mapper = mapper
         self._watermark = watermark
         self._limits = limits
+        self._clean_up = clean_up
         self._batch = Batch(1)
         self._streams: dict[str, Stream] = {}
         self._open: dict[str, Rows] = {}
@@ -210,6 +218,8 @@ class Pipeline:
             self._loader.commit(batch)
             self._watermark.commit(batch.number)
             self._committed_at = time.monotonic()
+            if self._clean_up:
+                remove_files(batch.urls)
 
     def _is_of_age(self) -> bool:
         """Whether to flush for age: not while a flush goes on, nor right after it.
@@ -233,6 +243,7 @@ class Pipeline:
         elif isinstance(message, Schema):
             self._receive_schema(message, line)
         elif isinstance(message, BatchMessage):
+            self._batch.urls += message.manifest
             for stream in self._known(message.stream, line):
                 size = size_of(message.manifest, message.encoding)
                 files = Files(

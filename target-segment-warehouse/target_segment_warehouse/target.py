@@ -167,6 +167,14 @@ class TargetSegmentWarehouse(Target):
             description="Give every table the SDK's _sdc_* columns.",
         ),
         th.Property(
+            "clean_up_batch_files",
+            th.BooleanType,
+            default=False,
+            title="Clean up batch files",
+            description="Remove the files of BATCH messages once they are committed. For files "
+            "that the tap wrote for this target alone.",
+        ),
+        th.Property(
             "validate_records",
             th.BooleanType,
             default=False,
@@ -186,7 +194,13 @@ class TargetSegmentWarehouse(Target):
             bytes=self.config["max_batch_bytes"],
             age_seconds=self.config["max_batch_age_seconds"],
         )
-        self._pipeline = Pipeline(loader, mapper, watermark, limits)
+        self._pipeline = Pipeline(
+            loader,
+            mapper,
+            watermark,
+            limits,
+            clean_up=self.config["clean_up_batch_files"],
+        )
         self.message_reader = LineReader(
             self._pipeline.receive,
             self._pipeline.idle,

@@ -56,7 +56,7 @@ def feed() -> Callable[..., SlowLoader]:
             logging.getLogger(__name__),
         )
         limits = Limits(rows=rows, bytes=1 << 30, age_seconds=AGE)
-        pipeline = Pipeline(loader, mapper, Watermark(lambda line: None), limits)
+        pipeline = Pipeline(loader, mapper, Watermark(lambda line: None), limits, clean_up=False)
         receive: Any = pipeline.receive
         receive(*decode_chunk(SCHEMA, 1), len(SCHEMA))
         end = time.monotonic() + seconds

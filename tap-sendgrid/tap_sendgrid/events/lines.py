@@ -1,7 +1,7 @@
-"""RECORD messages of usual events, put together from their texts: no record is made or encoded.
+"""Records of usual events as lines of JSON, put together from their texts: nothing is encoded.
 
 Events of SendGrid come in some hundred combinations of keys. The first event of each decides what
-the message looks like; those after it fill in the gaps. A text goes from the event to the message
+the record looks like; those after it fill in the gaps. A text goes from the event to the record
 as it stands, which is right as long as JSON has nothing to escape in it.
 """
 
@@ -38,12 +38,12 @@ _GAP: Final = "\0"  # JSON has it escaped, so no key contains it
 
 
 class _Template(NamedTuple):
-    """The message of events of one word with the same keys.
+    """The record of events of one word with the same keys.
 
     Attributes:
         stream: The stream's name.
-        pieces: The message; every second piece is a gap, to be filled in from the event.
-        values: Gets what goes into the gaps between the head and ``time_extracted``.
+        pieces: The record; every second piece is a gap, to be filled in from the event.
+        values: Gets what goes into the gaps after the head.
         timestamp: The piece that is the timestamp.
         others: The pieces that are no texts, their fields, and what became of their values before.
     """
@@ -56,7 +56,7 @@ class _Template(NamedTuple):
 
 
 class LineMaker:
-    """Makes the messages that the converter's records would make, of usual events only.
+    """Makes the lines that the converter's records would make, of usual events only.
 
     Args:
         converter: Knows what is selected, and what goes where.
@@ -68,16 +68,13 @@ class LineMaker:
         self._learnt = 0
         self._texts: dict[str, dict[bytes, str]] = {}
 
-    def line(
-        self, event: Event, content: bytes, received_at: str, time_extracted: str
-    ) -> tuple[str, bytes] | None:
-        """The stream of an event and its RECORD message with the newline.
+    def line(self, event: Event, content: bytes, received_at: str) -> tuple[str, bytes] | None:
+        """The stream of an event and its record as JSON, without a newline.
 
         Args:
             event: An event of a delivery; not changed.
             content: What it was read from and would be written as; empty if that is not known.
             received_at: When the delivery came, as :func:`iso` writes it.
-            time_extracted: Now, as :func:`iso` writes it.
 
         Returns:
             None if this event needs the converter.
@@ -99,9 +96,8 @@ class LineMaker:
         pieces = fixed.copy()
         pieces[1] = event["sg_event_id"]
         pieces[3] = received_at
-        pieces[7:-2:2] = values(event)
+        pieces[7::2] = values(event)
         pieces[timestamp], pieces[5] = _moment(moment)
-        pieces[-2] = time_extracted
         try:
             for index, field, texts in others:
                 value: Any = pieces[index]
@@ -148,10 +144,7 @@ class LineMaker:
         if custom:
             arguments = ",".join(f'"{key}":"{_GAP}"' for key in custom)
             properties.append(f'"custom_args":{{{arguments}}}')
-        fixed = (
-            f'{{"type":"RECORD","stream":"{stream}","record":{{{",".join(properties)}}},'
-            f'"time_extracted":"{_GAP}"}}\n'
-        ).split(_GAP)
+        fixed = f"{{{','.join(properties)}}}".split(_GAP)
         pieces = [""] * (2 * len(fixed) - 1)
         pieces[::2] = map(sys.intern, fixed)
         order = [*names, *custom]

@@ -29,7 +29,7 @@ class EventStream(Stream):
     bookmark itself, in the shape that the SDK gives to bookmarks.
 
     A run of the tap feeds all event streams in one pass (``sync_events``). ``get_records`` reads
-    the log for a single one: for batch files, and for the SDK's connection test.
+    the log for a single one: for the SDK's connection test.
     """
 
     event_type: ClassVar[EventType]

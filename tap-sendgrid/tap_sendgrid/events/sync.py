@@ -17,18 +17,18 @@ from tap_sendgrid.events.reader import commit_position, open_log
 from tap_sendgrid.events.writer import Writer, open_writer
 
 if TYPE_CHECKING:
-    from singer_sdk import Tap
-
     from tap_sendgrid.events.streams import EventStream
+    from tap_sendgrid.tap import TapSendGrid
 
-STATE_RECORDS = 10_000
 STATE_SECONDS = 2.0
 POLL_SECONDS = 0.2
 PROGRESS_SECONDS = 30.0
 
 
-def sync_events(tap: Tap, streams: Sequence[EventStream]) -> None:
+def sync_events(tap: TapSendGrid, streams: Sequence[EventStream]) -> None:
     """Write SCHEMA, RECORD and STATE of the selected event streams, in one pass over the log.
+
+    With the setting `batch_config` the records go into files, and BATCH messages name these.
 
     The pass begins after the smallest bookmark; a stream takes only what is after its own. STATE
     is written at the borders of deliveries only, and is true of all streams at once. SIGTERM and
@@ -46,21 +46,15 @@ def sync_events(tap: Tap, streams: Sequence[EventStream]) -> None:
     if not chosen:
         return
     follow = bool(tap.config.get("follow"))
-    batches = bool(tap.config.get("batch_config"))
-    if follow and batches:
+    if follow and tap.config.get("batch_config"):
         raise ConfigValidationError(
-            "`follow` and `batch_config` do not go together: batch files are written at the "
-            "end of a stream, and a stream that is followed has none. Remove one of them."
+            "`follow` and `batch_config` do not go together: files are for many events at once, "
+            "and a log that is followed brings a few at a time. Remove one of them."
         )
     log = open_log(tap, chosen, create=follow)
     try:
         if log is not None:
             commit_position(tap, log, chosen)
-        if batches:  # the SDK's affair: a pass for each stream
-            for stream in chosen:
-                stream.sync()
-                stream.finalize_state_progress_markers()
-            return
         for stream in chosen:
             stream._write_schema_message()
         if log is not None:
@@ -116,7 +110,7 @@ class _Pass:
 
     def __init__(
         self,
-        tap: Tap,
+        tap: TapSendGrid,
         log: EventLog,
         streams: Sequence[EventStream],
         writer: Writer,
@@ -195,7 +189,8 @@ class _Pass:
     def _tick(self, until: int) -> None:
         """At the border of a delivery: STATE and a line of progress, when they are due."""
         now = time.monotonic()
-        if now >= self._state_due or self._records - self._records_at_state >= STATE_RECORDS:
+        since_state = self._records - self._records_at_state
+        if now >= self._state_due or since_state >= self._writer.records_per_state:
             self._write_state()
         if now >= self._progress_due:
             self._progress_due = now + PROGRESS_SECONDS

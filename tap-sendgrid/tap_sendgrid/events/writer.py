@@ -1,39 +1,47 @@
-"""Writes RECORD messages: many at once and as bytes, or the SDK's way where it is asked for."""
+"""Writes the records of deliveries: as RECORD messages, or into the files of BATCH messages."""
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
+from uuid import uuid4
 
 import msgspec
+from singer_sdk.batch import Batcher
+from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig, SDKBatchMessage
 
+from tap_sendgrid.api.errors import InvalidSetting
 from tap_sendgrid.event_log import Delivery
-from tap_sendgrid.events.convert import Converter, Record
-from tap_sendgrid.events.lines import LineMaker
-from tap_sendgrid.events.parse import Event, events_of
-from tap_sendgrid.events.reader import convert_event, records_of
+from tap_sendgrid.events.records import RecordMaker, record_maker
 from tap_sendgrid.events.values import iso
 from tap_sendgrid.writer import MessageWriter
 
 if TYPE_CHECKING:
-    from singer_sdk import Tap
-
     from tap_sendgrid.events.streams import EventStream
+    from tap_sendgrid.tap import TapSendGrid
 
-# Meltano does not pass on a longer line.
-MAX_LINE_BYTES: Final = 50 * 1024 * 1024
 # Handed over at once: few enough to be still in the processor's cache.
-_CHUNK_LINES: Final = 64
+_CHUNK_RECORDS: Final = 64
 
-# What the SDK does to single records; any of these sends all records through the SDK.
-_PER_RECORD_SETTINGS: Final = ("stream_maps", "flattening_enabled")
+# A file is closed at this size if it is not at `batch_size` records before.
+_MAX_FILE_BYTES: Final = 8 * 1024 * 1024
+
+_GZIP_LEVEL: Final = 1  # a file is read once and then of no use
 
 
 class Writer(Protocol):
-    """Writes the records of one delivery after the other."""
+    """Writes the records of one delivery after the other.
+
+    Attributes:
+        records_per_state: After how many records a STATE is due.
+    """
+
+    records_per_state: int
 
     def write(
         self, delivery: Delivery, skipped: Collection[str], rejected: list[str]
@@ -53,110 +61,135 @@ class Writer(Protocol):
         """Pass everything written on to the target."""
 
 
-class _RecordMessage(msgspec.Struct, tag_field="type", tag="RECORD"):
-    stream: str
-    record: Record
-    time_extracted: str
+class LineWriter:
+    """Writes RECORD messages, many at once."""
 
+    records_per_state = 10_000
 
-class BytesWriter:
-    """Makes the bytes of messages, and hands over many at once."""
-
-    def __init__(self, out: MessageWriter, converter: Converter) -> None:
+    def __init__(self, out: MessageWriter, maker: RecordMaker) -> None:
         self._out = out
-        self._converter = converter
-        self._line_maker = LineMaker(converter)
-        self._encode = msgspec.json.Encoder().encode
+        self._maker = maker
+        self._heads: dict[str, bytes] = {}
 
     def write(
         self, delivery: Delivery, skipped: Collection[str], rejected: list[str]
     ) -> Mapping[str, int]:
-        """Write the records of a delivery; what is too large for a message is rejected."""
-        received_at = iso(delivery.received_at)
-        now = iso(datetime.now(UTC))
-        make_line = self._line_maker.line
+        """Write the RECORD messages of a delivery."""
         counts: Counter[str] = Counter()
-        lines: list[bytes] = []
-        too_large: list[str] = []
-        for event, content in events_of(delivery.body, rejected):
-            made = make_line(event, content, received_at, now)
-            if made is None:
-                made = self._convert(event, received_at, now, rejected)
-                if made is None:
-                    continue
-            stream, line = made
-            if stream in skipped:
-                continue
-            if len(line) > MAX_LINE_BYTES:
-                too_large.append(_too_large(line))
-                continue
-            counts[stream] += 1
-            lines.append(line)
-            if len(lines) >= _CHUNK_LINES:
-                self._out.write_lines(b"".join(lines))
-                lines.clear()
-        self._out.write_lines(b"".join(lines))
-        rejected += too_large
+        heads = self._heads
+        tail = b',"time_extracted":"%b"}\n' % iso(datetime.now(UTC)).encode()
+        parts: list[bytes] = []
+        for stream, record in self._maker.records(delivery, skipped, rejected, counts):
+            head = heads.get(stream) or self._head(stream)
+            parts += (head, record, tail)
+            if len(parts) >= 3 * _CHUNK_RECORDS:
+                self._out.write_lines(b"".join(parts))
+                parts.clear()
+        self._out.write_lines(b"".join(parts))
         return counts
+
+    def _head(self, stream: str) -> bytes:
+        head = b'{"type":"RECORD","stream":%b,"record":' % msgspec.json.encode(stream)
+        self._heads[stream] = head
+        return head
 
     def flush(self) -> None:
         """Pass everything written on to the target."""
         self._out.flush()
 
-    def _convert(
-        self, event: Event, received_at: str, now: str, rejected: list[str]
-    ) -> tuple[str, bytes] | None:
-        """The stream and the message of an event that is not as usual."""
-        converted = convert_event(self._converter, event, received_at, rejected)
-        if converted is None:
-            return None
-        stream, record = converted
-        return stream, self._encode(_RecordMessage(stream, record, now)) + b"\n"
+
+@dataclass(slots=True)
+class _Held:
+    """Records of a stream that are not in a file yet."""
+
+    records: list[bytes] = field(default_factory=list)
+    size: int = 0
 
 
-def _too_large(line: bytes) -> str:
-    message = msgspec.json.decode(line, type=_RecordMessage)
-    return (
-        f"event {message.record['id'][:200]!r} makes a message of {len(line):,} bytes, more "
-        f"than the {MAX_LINE_BYTES:,} that may be"
-    )
+class FileWriter:
+    """Writes files of records, and a BATCH message for each file.
 
+    The files are those of the SDK's batchers, but all streams' come of one pass over the log, and
+    JSON lines are written as they are, compressed if ``encoding.compression`` is not ``none``.
+    """
 
-class SDKWriter:
-    """Writes each record by the SDK, with its maps and flattening."""
+    records_per_state = 100_000
 
-    def __init__(self, streams: Sequence[EventStream], converter: Converter) -> None:
-        self._streams = {stream.name: stream for stream in streams}
-        self._converter = converter
+    def __init__(
+        self, out: MessageWriter, maker: RecordMaker, tap: str, config: BatchConfig
+    ) -> None:
+        self._out = out
+        self._maker = maker
+        self._tap = tap
+        self._config = config
+        self._held: dict[str, _Held] = {}
 
     def write(
         self, delivery: Delivery, skipped: Collection[str], rejected: list[str]
     ) -> Mapping[str, int]:
-        """Write the records of a delivery; the SDK does not mind the size of messages."""
+        """Put the records of a delivery into files."""
         counts: Counter[str] = Counter()
-        for stream, record in records_of(self._converter, delivery, rejected):
-            if stream not in skipped:
-                self._streams[stream]._write_record_message(record)
-                counts[stream] += 1
+        most = self._config.batch_size
+        for stream, record in self._maker.records(delivery, skipped, rejected, counts):
+            held = self._held.get(stream)
+            if held is None:
+                held = self._held[stream] = _Held()
+            held.records.append(record)
+            held.size += len(record)
+            if len(held.records) >= most or held.size >= _MAX_FILE_BYTES:
+                self._write_file(stream)
         return counts
 
     def flush(self) -> None:
-        """The SDK flushes after each message."""
+        """Put everything that is held into files, and announce them."""
+        for stream in list(self._held):
+            self._write_file(stream)
+        self._out.flush()
+
+    def _write_file(self, stream: str) -> None:
+        try:
+            encoding, manifest = self._files(stream, self._held[stream].records)
+        except OSError as error:
+            raise InvalidSetting(
+                f"A batch file cannot be written to {self._config.storage.root}: {error}. Check "
+                "storage.root of the setting batch_config."
+            ) from error
+        del self._held[stream]  # not before: what failed is tried again before the last STATE
+        self._out.write_message(SDKBatchMessage(stream, encoding, manifest))
+
+    def _files(self, stream: str, records: list[bytes]) -> tuple[BaseBatchFileEncoding, list[str]]:
+        """Write records to files; how these are encoded, and their URLs."""
+        encoding = self._config.encoding
+        if encoding.format == "jsonl":
+            is_plain = encoding.compression == "none"
+            encoding = BaseBatchFileEncoding("jsonl", "none" if is_plain else "gzip")
+            return encoding, [self._write_lines(stream, records, is_plain=is_plain)]
+        batcher = Batcher(self._tap, stream, self._config)
+        made = batcher.get_batches(map(msgspec.json.decode, records))
+        return encoding, [url for urls in made for url in urls]
+
+    def _write_lines(self, stream: str, records: Iterable[bytes], *, is_plain: bool) -> str:
+        """Write a file of JSON lines; its URL."""
+        storage = self._config.storage
+        name = f"{storage.prefix or ''}{self._tap}--{stream}-{uuid4()}.json"
+        text = b"\n".join([*records, b""])
+        if not is_plain:
+            name, text = f"{name}.gz", gzip.compress(text, _GZIP_LEVEL)
+        with storage.open(name, "wb") as file:
+            file.write(text)
+        return storage.get_url(name)
 
 
 @contextmanager
-def open_writer(tap: Tap, streams: Sequence[EventStream]) -> Iterator[Writer]:
-    """The quick writer, or the SDK's where something asks for work on single records."""
-    converter = Converter({stream.name: stream.deselected() for stream in streams})
-    out = tap.message_writer
-    per_record = any(tap.config.get(name) for name in _PER_RECORD_SETTINGS) or any(
-        stream.has_deselected_parts() for stream in streams
-    )
+def open_writer(tap: TapSendGrid, streams: Sequence[EventStream]) -> Iterator[Writer]:
+    """A writer of RECORD messages; of BATCH messages with the setting `batch_config`."""
+    maker = record_maker(tap, streams)
+    batches = streams[0].get_batch_config(tap.config)
     writer: Writer
-    if isinstance(out, MessageWriter) and not per_record:
-        writer = BytesWriter(out, converter)
+    if batches is None:
+        writer = LineWriter(tap.message_writer, maker)
     else:
-        writer = SDKWriter(streams, converter)
+        writer = FileWriter(tap.message_writer, maker, tap.name, batches)
     try:
         yield writer
     finally:

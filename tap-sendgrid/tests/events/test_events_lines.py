@@ -1,4 +1,4 @@
-"""Messages put together from texts: byte for byte those that the converter's records make."""
+"""Records put together from texts: byte for byte those that the converter makes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from .conftest import SAMPLES
 from .test_events_convert import events
 
 RECEIVED = "2026-01-02T03:04:05.678901Z"
-NOW = "2026-01-02T03:05:00.000001Z"
 OPEN = {"event": "open", "email": "a@example.com", "sg_event_id": "x", "timestamp": 1760011712}
 
 SELECTIONS: list[dict[str, tuple[str, ...]]] = [
@@ -28,28 +27,27 @@ SELECTIONS: list[dict[str, tuple[str, ...]]] = [
 MAKERS = [(LineMaker(c), c) for c in map(Converter, SELECTIONS)]
 
 
-def message_of(converter: Converter, event: dict[str, Any]) -> tuple[str, bytes]:
-    """What the converter makes of the event, as a message."""
+def record_of(converter: Converter, event: dict[str, Any]) -> tuple[str, bytes]:
+    """What the converter makes of the event, as JSON."""
     converted = converter.convert(event, RECEIVED)
     assert converted is not None
     stream, record = converted
-    message = {"type": "RECORD", "stream": stream, "record": record, "time_extracted": NOW}
-    return stream, msgspec.json.encode(message) + b"\n"
+    return stream, msgspec.json.encode(record)
 
 
 def line_of(maker: LineMaker, event: dict[str, Any]) -> tuple[str, bytes] | None:
-    return maker.line(event, msgspec.json.encode(event), RECEIVED, NOW)
+    return maker.line(event, msgspec.json.encode(event), RECEIVED)
 
 
 def check(event: dict[str, Any]) -> list[bool]:
-    """Of each selection, whether the event's message could be put together; if so, it is right."""
+    """Of each selection, whether the event's record could be put together; if so, it is right."""
     made = []
     for maker, converter in MAKERS:
         before = msgspec.json.encode(event)
         line = line_of(maker, event)
         assert msgspec.json.encode(event) == before
         if line is not None:
-            stream, written = message_of(converter, event)
+            stream, written = record_of(converter, event)
             assert line[0] == stream
             # The order of keys differs where a value made the converter look into the event.
             assert msgspec.json.decode(line[1]) == msgspec.json.decode(written)
@@ -64,7 +62,7 @@ def test_what_sendgrid_sends_is_put_together(event: dict[str, Any]) -> None:
     if b"\\" in msgspec.json.encode(event):
         assert line_of(maker, event) is None
     else:
-        assert line_of(maker, event) == message_of(converter, event)
+        assert line_of(maker, event) == record_of(converter, event)
     check(event)
 
 
@@ -118,7 +116,7 @@ def test_what_is_unusual_is_left_to_the_converter(change: dict[str, Any]) -> Non
 
 
 def test_what_was_read_the_careful_way_is_left_to_the_converter() -> None:
-    assert MAKERS[0][0].line(OPEN, b"", RECEIVED, NOW) is None
+    assert MAKERS[0][0].line(OPEN, b"", RECEIVED) is None
 
 
 def test_streams_that_are_not_selected_give_nothing() -> None:
@@ -143,7 +141,7 @@ def test_ever_new_keys_words_and_values_do_not_fill_the_memory(
             {**OPEN, f"key{n}": "v", "category": [f"c{n}"]},
             {**OPEN, "event": f"word{n}", "category": ["long" * 1000, f"c{n}"]},
         ):
-            assert line_of(maker, event) == message_of(converter, event)
+            assert line_of(maker, event) == record_of(converter, event)
     assert sum(map(len, maker._templates.values())) <= 10
     assert len(maker._texts["category"]) <= 10
     assert all(len(text) <= 1000 for text in maker._texts["category"].values())

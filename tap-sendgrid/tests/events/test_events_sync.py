@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
 import sqlite3
@@ -12,10 +11,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from singer_sdk.exceptions import ConfigValidationError
 from tap_sendgrid.event_log import EventLog, EventLogError
+from tap_sendgrid.events import records as records_module
 from tap_sendgrid.events import sync as sync_module
-from tap_sendgrid.events import writer as writer_module
+from tap_sendgrid.events.writer import LineWriter
 
 from .conftest import (
     EVENT_STREAMS,
@@ -95,7 +94,7 @@ def test_each_stream_takes_only_what_is_after_its_own_bookmark(
 def test_no_state_is_ahead_of_a_stream_that_lags(
     log: EventLog, run_tap: RunTap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync_module, "STATE_RECORDS", 1)
+    monkeypatch.setattr(LineWriter, "records_per_state", 1)
     fill(log, 4)
     messages = run_tap(state=state_at(_open=0, click=3), selected=["_open", "click"])
     states = [bookmarks(m["value"]) for m in messages if m["type"] == "STATE"]
@@ -123,7 +122,7 @@ def test_bookmarks_of_other_streams_stay(log: EventLog, run_tap: RunTap) -> None
 def test_state_comes_at_borders_of_deliveries_only(
     log: EventLog, run_tap: RunTap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync_module, "STATE_RECORDS", 5)
+    monkeypatch.setattr(LineWriter, "records_per_state", 5)
     monkeypatch.setattr(sync_module, "STATE_SECONDS", 1e9)
     ids = fill(log, 40, per_delivery=4)
     seen: list[str] = []
@@ -261,12 +260,12 @@ def test_many_reasons_are_summed_up(log: EventLog, run_tap: RunTap) -> None:
 def test_a_record_that_no_message_can_hold_is_set_aside(
     log: EventLog, run_tap: RunTap, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(records_module, "MAX_RECORD_BYTES", 1000)
     small = {"event": "open", "sg_event_id": "small"}
     log.append([as_delivery([small, {"event": "open", "sg_event_id": "large", "x": "y" * 1000}])])
     assert [r["id"] for r in records(run_tap())] == ["small"]
     (found,) = log.quarantined()
-    assert "event 'large' makes a message of" in found.reason
+    assert "event 'large' makes a record of" in found.reason
 
 
 # The SDK's own ways
@@ -297,7 +296,7 @@ def test_flattening_applies(log: EventLog, run_tap: RunTap) -> None:
     assert click["url_offset__index"] == 0
 
 
-def test_both_writers_write_the_same(log: EventLog, run_tap: RunTap) -> None:
+def test_both_makers_make_the_same(log: EventLog, run_tap: RunTap) -> None:
     odd = [
         {
             "event": "open",
@@ -316,43 +315,6 @@ def test_both_writers_write_the_same(log: EventLog, run_tap: RunTap) -> None:
     assert len(quick) == len(SAMPLES) + 3
 
 
-def test_batch_files(log: EventLog, run_tap: RunTap, tmp_path: Path) -> None:
-    log.append([as_delivery(SAMPLES), as_delivery([{"event": "click", "sg_event_id": "c2"}])])
-    messages = run_tap(
-        selected=["click", "bounce"],
-        batch_config={
-            "encoding": {"format": "jsonl", "compression": "gzip"},
-            "storage": {"root": tmp_path.as_uri()},
-        },
-    )
-    found: dict[str, list[str]] = {}
-    for message in messages:
-        if message["type"] == "BATCH":
-            for name in message["manifest"]:
-                lines = gzip.decompress(
-                    Path(name.removeprefix("file://")).read_bytes()
-                ).splitlines()
-                found.setdefault(message["stream"], []).extend(json.loads(x)["id"] for x in lines)
-    assert found["click"] == ["EEKhxyYSSjCQ4M92ZUTVtg", "c2"]
-    assert len(found["bounce"]) == 3
-    assert bookmarks(last_state(messages)) == {"click": 2, "bounce": 2}
-
-
-def test_batch_files_do_not_commit_what_the_target_does_not_have(
-    log: EventLog, run_tap: RunTap, tmp_path: Path
-) -> None:
-    fill(log, 20)
-    run_tap(
-        selected=["_open", "click"],
-        state=state_at(_open=5, click=10),
-        batch_config={
-            "encoding": {"format": "jsonl", "compression": "gzip"},
-            "storage": {"root": tmp_path.as_uri()},
-        },
-    )
-    assert [p.offset for p in log.positions()] == [5]
-
-
 def test_what_comes_before_a_damaged_delivery_is_not_read_again(
     log: EventLog, log_url: str, run_tap: RunTap, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -366,14 +328,6 @@ def test_what_comes_before_a_damaged_delivery_is_not_read_again(
     messages = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
     assert [r["id"] for r in records(messages)] == ["e0", "e1", "e2"]
     assert bookmarks(last_state(messages)) == {"_open": 3}
-
-
-def test_follow_and_batch_files_exclude_each_other(run_tap: RunTap, tmp_path: Path) -> None:
-    with pytest.raises(ConfigValidationError, match="do not go together"):
-        run_tap(
-            follow=True,
-            batch_config={"encoding": {"format": "jsonl"}, "storage": {"root": tmp_path.as_uri()}},
-        )
 
 
 def test_counts_and_progress_are_logged(

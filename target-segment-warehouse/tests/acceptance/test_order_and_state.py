@@ -3,6 +3,7 @@ committed."""
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import signal
@@ -87,6 +88,32 @@ def test_batch_files_stay_where_they_are_and_state_follows(warehouse: Warehouse)
     assert result.states == [{"t": 1}]
     assert Path(message["manifest"][0].removeprefix("file://")).exists()
     assert warehouse.rows("activity", "id") == ["1"]
+
+
+def test_batch_files_go_when_they_are_committed_if_that_is_wished_for(
+    warehouse: Warehouse,
+) -> None:
+    first, second = (batch(warehouse, "t", {"id": n}) for n in "12")
+    paths = [Path(m["manifest"][0].removeprefix("file://")) for m in (first, second)]
+    broken = {**record("t", id="3"), "type": "RECORDS"}
+    lines = [schema("t"), first, state({"t": 1}), second, state({"t": 2})]
+    failed = warehouse.run(*lines, broken, clean_up_batch_files=True)
+    failed.failed("RECORDS")
+    assert not failed.states
+    assert all(path.exists() for path in paths)
+    result = warehouse.load(*lines, clean_up_batch_files=True)
+    assert result.states[-1] == {"t": 2}
+    assert not any(path.exists() for path in paths)
+    assert warehouse.rows("t", "id") == ["1", "2"]
+
+
+def test_a_batch_file_that_cannot_be_removed_is_named(warehouse: Warehouse) -> None:
+    message = batch(warehouse, "t", {"id": "1"})
+    path = Path(message["manifest"][0].removeprefix("file://"))
+    message["manifest"] = [f"data:;base64,{base64.b64encode(path.read_bytes()).decode()}"]
+    result = warehouse.load(schema("t"), message, state({"t": 1}), clean_up_batch_files=True)
+    assert "is loaded but cannot be removed" in result.stderr
+    assert warehouse.rows("t", "id") == ["1"]
 
 
 def test_a_batch_whose_file_is_missing_fails_by_name(warehouse: Warehouse) -> None:
