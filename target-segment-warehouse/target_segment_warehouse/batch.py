@@ -55,14 +55,23 @@ class Records:
             lines: Their numbers in the input.
             extracted: Each one's ``time_extracted``; None if no record of the stream has any.
         """
-        block = b"\n".join([*records, b""])
-        self._blocks.append(block)
-        self.size += len(block)
-        self._sizes.extend(map(len, records))
-        self.lines.extend(lines)
+        self.append_text(b"\n".join([*records, b""]), array("q", map(len, records)), lines)
         if extracted is not None:
             self._extracted = self._extracted or []
             self._extracted += extracted
+
+    def append_text(self, text: bytes, sizes: array[int], lines: Sequence[int]) -> None:
+        """Append records that stand in one text.
+
+        Args:
+            text: Each one's JSON text with a line break after it.
+            sizes: How many bytes each one has, without the line break.
+            lines: Their numbers in the input.
+        """
+        self._blocks.append(text)
+        self.size += len(text)
+        self._sizes += sizes
+        self.lines.extend(lines)
 
     def __len__(self) -> int:
         return len(self.lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 8 << 20
 """About how much is loaded at a time; all of a message in one transaction."""
 
 _READ_BYTES = 1 << 20
@@ -28,8 +29,8 @@ _COMPRESSED = 8
 
 _GZIP = b"\x1f\x8b"
 
-Content: TypeAlias = list[bytes] | pa.Table
-"""Lines of JSON, or rows of Parquet."""
+Content: TypeAlias = bytes | pa.Table
+"""Whole lines of JSON, or rows of Parquet."""
 
 
 class BatchFileError(ValueError):
@@ -85,7 +86,7 @@ def read_files(messages: Sequence[Files]) -> Iterator[tuple[Records | Columns, P
         if not names or names[-1][1] != name:
             names.append((line, name))
         records = _with(records, content, line)
-        line += len(content)
+        line += content.count(b"\n") if isinstance(content, bytes) else len(content)
         if records.size >= BLOCK_BYTES:
             yield records, Place(names)
             records, names = Records(is_checked=False), names[-1:]
@@ -106,8 +107,14 @@ def _with(records: Records | Columns, content: Content, line: int) -> Records | 
         return records.plus(content)
     if isinstance(content, pa.Table):
         return Columns(content, line)
-    kept = [(at, text) for at, text in enumerate(content, line) if text.strip()]
-    records.append([text for _, text in kept], [at for at, _ in kept])
+    texts = content.split(b"\n")
+    texts.pop()
+    sizes = array("q", map(len, texts))
+    if all(sizes) and not any(map(bytes.isspace, texts)):
+        records.append_text(content, sizes, range(line, line + len(texts)))
+    else:
+        kept = [(at, text) for at, text in enumerate(texts, line) if text.strip()]
+        records.append([text for _, text in kept], [at for at, _ in kept])
     return records
 
 
@@ -142,12 +149,15 @@ def _reader(files: Files, message: str) -> Callable[[IO[bytes], Files], Iterator
             )
 
 
-def _read_lines(file: IO[bytes], files: Files) -> Iterator[list[bytes]]:
-    rest = b""
+def _read_lines(file: IO[bytes], files: Files) -> Iterator[bytes]:
+    begun: list[bytes] = []
     for block in _blocks(file, files):
-        *lines, rest = (rest + block).split(b"\n")
-        yield lines
-    yield [rest]
+        if end := block.rfind(b"\n") + 1:
+            yield b"".join([*begun, block[:end]])
+            begun.clear()
+        begun.append(block[end:])
+    if rest := b"".join(begun):
+        yield rest + b"\n"
 
 
 def _blocks(file: IO[bytes], files: Files) -> Iterator[bytes]:

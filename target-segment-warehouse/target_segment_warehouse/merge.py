@@ -253,7 +253,8 @@ class Merger:
         columns = ", ".join(map(quote, names))
         rows, count, existing = typed.rows, typed.count, 0
         is_event = table.collection is Collection.EVENT
-        if stream.key and table.is_new and self._warehouse.is_empty(table.name):
+        is_known = self._known.have(table.name)
+        if stream.key and table.is_new and not is_known and self._warehouse.is_empty(table.name):
             self._known.begin(table.name)
         if may_repeat:
             self._known.take(table.name, typed.ids, count)

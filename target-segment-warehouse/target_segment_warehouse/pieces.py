@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
 from target_segment_warehouse.batch import Activation, Files, Records, Rows, Segment
 from target_segment_warehouse.files import read_files
@@ -18,9 +18,6 @@ from target_segment_warehouse.streams import Stream
 _INPUT = Place([(1, "line {} of the input")])
 _AHEAD = 2
 """How many pieces may be read before the one that is loaded is done."""
-
-_FILES_AHEAD = 1
-"""The same where reading them takes memory that the batch does not take already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +63,7 @@ class Pieces:
         self._executor = executor
         self._source = self._read()
         self._ahead: deque[Future[Piece | Activation | None]] = deque()
-        has_files = any(isinstance(segment, Files) for segment in segments)
-        for _ in range(_FILES_AHEAD if has_files else _AHEAD):
+        for _ in range(_AHEAD):
             self._read_one()
 
     def __iter__(self) -> Iterator[Piece | Activation]:
@@ -79,7 +75,12 @@ class Pieces:
         self._ahead.append(self._executor.submit(next, self._source, None))
 
     def _read(self) -> Iterator[Piece | Activation]:
-        for _, group in groupby(self._segments, _source):
+        # Streams are independent of each other. Files of theirs come in turns, and a piece for each
+        # turn would be many small ones.
+        by_stream: dict[str, list[Segment]] = {}
+        for segment in self._segments:
+            by_stream.setdefault(segment.stream.name, []).append(segment)
+        for _, group in groupby(chain.from_iterable(by_stream.values()), _source):
             segments = list(group)
             if files := [segment for segment in segments if isinstance(segment, Files)]:
                 for records, place in read_files(files):

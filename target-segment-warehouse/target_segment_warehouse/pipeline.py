@@ -36,7 +36,7 @@ from target_segment_warehouse.streams import InvalidSchemaError, Stream
 PART_BYTES = 32 << 20
 """How many bytes of input are held before the streams with most of them are handed over."""
 
-LEFT_BYTES = PART_BYTES // 2
+LEFT_BYTES = 24 << 20
 """How many may stay, of the other streams: a few large pieces load faster than many small ones."""
 
 

@@ -36,6 +36,10 @@ from target_segment_warehouse.warehouses import open_warehouse
 from target_segment_warehouse.warehouses.base import Warehouse, WarehouseError
 from target_segment_warehouse.workbench import Workbench
 
+SWITCH_SECONDS = 0.0002
+"""How long Python keeps its other threads waiting. Loading is many short statements, and the loader
+has to get the interpreter back after each, beside a thread that reads."""
+
 EXPECTED = (
     WarehouseError,
     InvalidMessageError,
@@ -225,6 +229,7 @@ class TargetSegmentWarehouse(Target):
     @classmethod
     def invoke(cls, *, report: int | None = None, **options: Any) -> None:
         """Run; what can go wrong is told in a line, without the code that it passed through."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         try:
             if report is None:
                 super().invoke(**options)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gzip
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol
 from uuid import uuid4
@@ -98,12 +97,31 @@ class LineWriter:
         self._out.flush()
 
 
-@dataclass(slots=True)
 class _Held:
-    """Records of a stream that are not in a file yet."""
+    """Records of a stream that are not in a file yet, a line break behind each.
 
-    records: list[bytes] = field(default_factory=list)
-    size: int = 0
+    Attributes:
+        texts: Many records in each.
+        latest: Those that came last.
+        count: How many records these are.
+        size: Bytes of the texts.
+    """
+
+    __slots__ = ("count", "latest", "size", "texts")
+
+    def __init__(self) -> None:
+        self.texts: list[bytes] = []
+        self.latest: list[bytes] = []
+        self.count = 0
+        self.size = 0
+
+    def settle(self) -> None:
+        """Join those that came last, while they are still in the processor's cache."""
+        text = b"\n".join([*self.latest, b""])
+        self.texts.append(text)
+        self.size += len(text)
+        self.count += len(self.latest)
+        self.latest.clear()
 
 
 class FileWriter:
@@ -134,21 +152,24 @@ class FileWriter:
             held = self._held.get(stream)
             if held is None:
                 held = self._held[stream] = _Held()
-            held.records.append(record)
-            held.size += len(record)
-            if len(held.records) >= most or held.size >= _MAX_FILE_BYTES:
-                self._write_file(stream)
+            latest = held.latest
+            latest.append(record)
+            if len(latest) >= _CHUNK_RECORDS or held.count + len(latest) >= most:
+                held.settle()
+                if held.count >= most or held.size >= _MAX_FILE_BYTES:
+                    self._write_file(stream)
         return counts
 
     def flush(self) -> None:
         """Put everything that is held into files, and announce them."""
-        for stream in list(self._held):
+        for stream, held in list(self._held.items()):
+            held.settle()
             self._write_file(stream)
         self._out.flush()
 
     def _write_file(self, stream: str) -> None:
         try:
-            encoding, manifest = self._files(stream, self._held[stream].records)
+            encoding, manifest = self._files(stream, self._held[stream].texts)
         except OSError as error:
             raise InvalidSetting(
                 f"A batch file cannot be written to {self._config.storage.root}: {error}. Check "
@@ -157,26 +178,25 @@ class FileWriter:
         del self._held[stream]  # not before: what failed is tried again before the last STATE
         self._out.write_message(SDKBatchMessage(stream, encoding, manifest))
 
-    def _files(self, stream: str, records: list[bytes]) -> tuple[BaseBatchFileEncoding, list[str]]:
-        """Write records to files; how these are encoded, and their URLs."""
+    def _files(self, stream: str, texts: list[bytes]) -> tuple[BaseBatchFileEncoding, list[str]]:
+        """Write lines of JSON to files; how these are encoded, and their URLs."""
         encoding = self._config.encoding
         if encoding.format == "jsonl":
             is_plain = encoding.compression == "none"
             encoding = BaseBatchFileEncoding("jsonl", "none" if is_plain else "gzip")
-            return encoding, [self._write_lines(stream, records, is_plain=is_plain)]
+            return encoding, [self._write_lines(stream, texts, is_plain=is_plain)]
         batcher = Batcher(self._tap, stream, self._config)
-        made = batcher.get_batches(map(msgspec.json.decode, records))
+        made = batcher.get_batches(iter(msgspec.json.Decoder().decode_lines(b"".join(texts))))
         return encoding, [url for urls in made for url in urls]
 
-    def _write_lines(self, stream: str, records: Iterable[bytes], *, is_plain: bool) -> str:
+    def _write_lines(self, stream: str, texts: Sequence[bytes], *, is_plain: bool) -> str:
         """Write a file of JSON lines; its URL."""
         storage = self._config.storage
         name = f"{storage.prefix or ''}{self._tap}--{stream}-{uuid4()}.json"
-        text = b"\n".join([*records, b""])
         if not is_plain:
-            name, text = f"{name}.gz", gzip.compress(text, _GZIP_LEVEL)
+            name, texts = f"{name}.gz", [gzip.compress(b"".join(texts), _GZIP_LEVEL)]
         with storage.open(name, "wb") as file:
-            file.write(text)
+            file.writelines(texts)
         return storage.get_url(name)
 
 

@@ -139,6 +139,7 @@ def test_files_end_at_the_number_of_records_and_at_a_size(
     assert sizes == [7, 7, 7, 4]
     assert [row["id"] for row in by_stream(messages)["_open"]] == ids
     monkeypatch.setattr(writer_module, "_MAX_FILE_BYTES", 1)
+    monkeypatch.setattr(writer_module, "_CHUNK_RECORDS", 1)
     messages = run_tap(selected=["_open"], batch_config=config(batch_size=7))
     assert sum(m["type"] == "BATCH" for m in messages) == 25
 
