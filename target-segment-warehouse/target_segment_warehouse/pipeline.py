@@ -33,10 +33,10 @@ from target_segment_warehouse.reader import Stopped
 from target_segment_warehouse.state import Watermark
 from target_segment_warehouse.streams import InvalidSchemaError, Stream
 
-PART_BYTES = 32 << 20
+PART_BYTES = 28 << 20
 """How many bytes of input are held before the streams with most of them are handed over."""
 
-LEFT_BYTES = 24 << 20
+LEFT_BYTES = 20 << 20
 """How many may stay, of the other streams: a few large pieces load faster than many small ones."""
 
 
