@@ -77,9 +77,12 @@ def batch_files(made: Path, folder: Path | None) -> None:
     config = yaml.safe_load((made / "meltano.yml").read_text())
     tap = next(p for p in config["plugins"]["extractors"] if p["name"] == "tap-sendgrid-events")
     target = next(p for p in config["plugins"]["loaders"] if p["name"] == OURS)
-    storage = {"root": (folder or made).as_uri()}
-    files = {"encoding": {"format": "jsonl", "compression": "none"}, "storage": storage}
-    tap["config"] = {"batch_config": files} if folder else {}
+    tap["config"] = {}
+    if folder is not None:
+        tap["config"]["batch_config"] = {
+            "encoding": {"format": "jsonl", "compression": "none"},
+            "storage": {"root": folder.as_uri()},
+        }
     target["config"] = {"clean_up_batch_files": folder is not None}
     (made / "meltano.yml").write_text(yaml.safe_dump(config))
 
@@ -127,13 +130,10 @@ def main() -> None:
         for target, messages in ((OURS, "RECORD"), (OURS, "BATCH"), ("target-duckdb", "RECORD")):
             file = peer_file if target != OURS else folder / f"{messages}.duckdb"
             config = {"TARGET_SEGMENT_WAREHOUSE_WAREHOUSE_URL": f"duckdb:///{file}"}
-            if messages == "BATCH":
-                batch_files(made, folder / "files")
+            batch_files(made, folder / "files" if messages == "BATCH" else None)
             command = [meltano, "run", "--full-refresh", "tap-sendgrid-events", target]
             log_file = folder / f"{target}-{messages}.log"
             result = run(command, None, log_file, environment | config)
-            if messages == "BATCH":
-                batch_files(made, None)
             rows.append(
                 {
                     "target": target,

@@ -85,8 +85,8 @@ def read_files(messages: Sequence[Files]) -> Iterator[tuple[Records | Columns, P
             records, names = Records(is_checked=False), []
         if not names or names[-1][1] != name:
             names.append((line, name))
-        records = _with(records, content, line)
-        line += content.count(b"\n") if isinstance(content, bytes) else len(content)
+        records, count = _with(records, content, line)
+        line += count
         if records.size >= BLOCK_BYTES:
             yield records, Place(names)
             records, names = Records(is_checked=False), names[-1:]
@@ -101,12 +101,12 @@ def _are_alike(records: Records | Columns, content: Content) -> bool:
     return not isinstance(content, pa.Table)
 
 
-def _with(records: Records | Columns, content: Content, line: int) -> Records | Columns:
-    """Records with those that come next, which are like them."""
+def _with(records: Records | Columns, content: Content, line: int) -> tuple[Records | Columns, int]:
+    """Records with those that come next, which are like them; how many lines or rows these are."""
     if isinstance(records, Columns):
-        return records.plus(content)
+        return records.plus(content), len(content)
     if isinstance(content, pa.Table):
-        return Columns(content, line)
+        return Columns(content, line), len(content)
     texts = content.split(b"\n")
     texts.pop()
     sizes = array("q", map(len, texts))
@@ -115,7 +115,7 @@ def _with(records: Records | Columns, content: Content, line: int) -> Records | 
     else:
         kept = [(at, text) for at, text in enumerate(texts, line) if text.strip()]
         records.append([text for _, text in kept], [at for at, _ in kept])
-    return records
+    return records, len(texts)
 
 
 def _contents(messages: Sequence[Files]) -> Iterator[tuple[str, Content]]:

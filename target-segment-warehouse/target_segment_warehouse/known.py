@@ -32,9 +32,7 @@ class KnownIds:
         self._count = 0
 
     def begin(self, table: str) -> None:
-        """Remember the ids of a table, which has none yet."""
-        if table in self._tables:
-            return
+        """Remember the ids of a table, which has none yet and is not known."""
         name = f"__known{len(self._tables)}"
         self._tables[table] = name
         self._workbench.execute(f"CREATE OR REPLACE TEMP TABLE {name} (h UBIGINT)")

@@ -88,12 +88,9 @@ class EventStream(Stream):
             return
         converter = Converter({self.name: self.deselected()})
         try:
-            until = log.end()
-            for logged in log.read(self.start, until):
+            for logged in log.read(self.start):
                 for _, record in records_of(converter, logged.delivery, []):
                     yield record
-                self.advance(logged.offset)
-            self.advance(until)
         finally:
             log.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -140,7 +140,7 @@ class FileWriter:
         self._maker = maker
         self._tap = tap
         self._config = config
-        self._held: dict[str, _Held] = {}
+        self._held: defaultdict[str, _Held] = defaultdict(_Held)
 
     def write(
         self, delivery: Delivery, skipped: Collection[str], rejected: list[str]
@@ -149,9 +149,7 @@ class FileWriter:
         counts: Counter[str] = Counter()
         most = self._config.batch_size
         for stream, record in self._maker.records(delivery, skipped, rejected, counts):
-            held = self._held.get(stream)
-            if held is None:
-                held = self._held[stream] = _Held()
+            held = self._held[stream]
             latest = held.latest
             latest.append(record)
             if len(latest) >= _CHUNK_RECORDS or held.count + len(latest) >= most:
