@@ -64,11 +64,14 @@ def remove_files(urls: Iterable[str]) -> None:
             logger.warning("The batch file %s is loaded but cannot be removed: %s", url, error)
 
 
-def read_files(messages: Sequence[Files]) -> Iterator[tuple[Records | Columns, Place]]:
+def read_files(
+    messages: Sequence[Files], *, few_first: bool = False
+) -> Iterator[tuple[Records | Columns, Place]]:
     """The records of BATCH messages of one stream that follow one another, in order.
 
     Args:
         messages: The messages.
+        few_first: Whether the first that are yielded are only those that are read at once.
 
     Yields:
         Some records, and what to call a line in messages.
@@ -78,7 +81,7 @@ def read_files(messages: Sequence[Files]) -> Iterator[tuple[Records | Columns, P
     """
     records: Records | Columns = Records(is_checked=False)
     names: list[tuple[int, str]] = []
-    line = 1
+    line, enough = 1, 1 if few_first else BLOCK_BYTES
     for name, content in _contents(messages):
         if records and not _are_alike(records, content):
             yield records, Place(names)
@@ -87,9 +90,9 @@ def read_files(messages: Sequence[Files]) -> Iterator[tuple[Records | Columns, P
             names.append((line, name))
         records, count = _with(records, content, line)
         line += count
-        if records.size >= BLOCK_BYTES:
+        if records.size >= enough:
             yield records, Place(names)
-            records, names = Records(is_checked=False), names[-1:]
+            records, names, enough = Records(is_checked=False), names[-1:], BLOCK_BYTES
     if records:
         yield records, Place(names)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
+from typing import TypeAlias
 
 from target_segment_warehouse.batch import Activation, Files, Records, Rows, Segment
 from target_segment_warehouse.files import read_files
@@ -15,9 +16,13 @@ from target_segment_warehouse.shape import Read, Seen, Shape
 from target_segment_warehouse.staging import Place
 from target_segment_warehouse.streams import Stream
 
-_INPUT = Place([(1, "line {} of the input")])
-_AHEAD = 2
+HEAD = 500
+"""Records of a stream that are loaded before it is known how its others can be read."""
+
+_AHEAD = 3
 """How many pieces may be read before the one that is loaded is done."""
+
+_INPUT = Place([(1, "line {} of the input")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,9 @@ class Piece:
     read: Read | None = None
 
 
+_Part: TypeAlias = Piece | Activation
+
+
 def _source(segment: Segment) -> tuple[type[Segment], Stream, int | None]:
     """What segments that follow one another have in common if their records can be one piece."""
     return type(segment), segment.stream, segment.version
@@ -62,11 +70,11 @@ class Pieces:
         self._seen = seen
         self._executor = executor
         self._source = self._read()
-        self._ahead: deque[Future[Piece | Activation | None]] = deque()
+        self._ahead: deque[Future[_Part | None]] = deque()
         for _ in range(_AHEAD):
             self._read_one()
 
-    def __iter__(self) -> Iterator[Piece | Activation]:
+    def __iter__(self) -> Iterator[_Part]:
         while (piece := self._ahead.popleft().result()) is not None:
             self._read_one()
             yield piece
@@ -74,26 +82,57 @@ class Pieces:
     def _read_one(self) -> None:
         self._ahead.append(self._executor.submit(next, self._source, None))
 
-    def _read(self) -> Iterator[Piece | Activation]:
+    def _read(self) -> Iterator[_Part]:
         # Streams are independent of each other. Files of theirs come in turns, and a piece for each
         # turn would be many small ones.
         by_stream: dict[str, list[Segment]] = {}
         for segment in self._segments:
             by_stream.setdefault(segment.stream.name, []).append(segment)
-        for _, group in groupby(chain.from_iterable(by_stream.values()), _source):
-            segments = list(group)
-            if files := [segment for segment in segments if isinstance(segment, Files)]:
-                for records, place in read_files(files):
-                    yield self._piece(files[0], records, place)
-                continue
-            for segment in segments:
-                if isinstance(segment, Rows):
-                    yield self._piece(segment, segment.take(), _INPUT)
-                elif isinstance(segment, Activation):
-                    yield segment
+        # The first records of a stream tell how the others are read. They come before all others,
+        # so that it is known when these are: else the thread that loads would have to read them.
+        later = []
+        for segments in by_stream.values():
+            is_new = self._shape_of(segments[0].stream) is None
+            parts = _parts(segments, few_first=is_new)
+            if is_new:
+                parts = yield from self._heads(parts)
+            later.append(parts)
+        for part in chain.from_iterable(later):
+            yield self._piece(part)
 
-    def _piece(self, segment: Rows | Files, records: Records | Columns, place: Place) -> Piece:
-        seen = self._seen.get(segment.stream.name)
-        shape = seen.shape if seen is not None and seen.stream == segment.stream else None
-        read = shape.read(records) if shape is not None and records else None
-        return Piece(segment.stream, segment.version, records, place, shape, read)
+    def _heads(self, parts: Iterator[_Part]) -> Generator[_Part, None, Iterator[_Part]]:
+        """Yields a stream's pieces up to its first records; returns those that are left."""
+        for part in parts:
+            if isinstance(part, Activation) or not part.records:
+                yield self._piece(part)
+                continue
+            head, rest = part.records.split(HEAD)
+            yield self._piece(replace(part, records=head))
+            return chain([replace(part, records=rest)] if rest else [], parts)
+        return iter(())
+
+    def _piece(self, part: _Part) -> _Part:
+        """The same with what can be read of it."""
+        if isinstance(part, Activation) or not part.records:
+            return part
+        shape = self._shape_of(part.stream)
+        return part if shape is None else replace(part, shape=shape, read=shape.read(part.records))
+
+    def _shape_of(self, stream: Stream) -> Shape | None:
+        seen = self._seen.get(stream.name)
+        return seen.shape if seen is not None and seen.stream == stream else None
+
+
+def _parts(segments: Sequence[Segment], *, few_first: bool) -> Iterator[_Part]:
+    """The pieces of a stream, in order; not read yet."""
+    for _, group in groupby(segments, _source):
+        alike = list(group)
+        if files := [segment for segment in alike if isinstance(segment, Files)]:
+            for records, place in read_files(files, few_first=few_first):
+                yield Piece(files[0].stream, files[0].version, records, place)
+            continue
+        for segment in alike:
+            if isinstance(segment, Rows):
+                yield Piece(segment.stream, segment.version, segment.take(), _INPUT)
+            elif isinstance(segment, Activation):
+                yield segment

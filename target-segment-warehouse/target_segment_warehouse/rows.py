@@ -15,7 +15,7 @@ from target_segment_warehouse.layout import Layout
 from target_segment_warehouse.merge import TYPED, Merger, Typed
 from target_segment_warehouse.metadata import Options, Stamps, computed_names
 from target_segment_warehouse.parquet import Columns
-from target_segment_warehouse.pieces import Piece
+from target_segment_warehouse.pieces import HEAD, Piece
 from target_segment_warehouse.quick import QuickTyper
 from target_segment_warehouse.reports import Entry
 from target_segment_warehouse.shape import Read, Seen, Shape, shape_of
@@ -23,10 +23,8 @@ from target_segment_warehouse.staging import Staged, stage, unstage
 from target_segment_warehouse.streams import Stream
 from target_segment_warehouse.warehouses.base import Warehouse
 
-HEAD = 500
-"""Records that are loaded the careful way before the others are tried again the quick way."""
-
 _HEAD_GROWTH = 8
+"""How many times as many records are loaded the careful way, each time the quick way fails."""
 
 
 class RowLoader:

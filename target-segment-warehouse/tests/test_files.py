@@ -55,6 +55,7 @@ def write(folder: Path, contents: list[bytes], compression: str) -> list[Path]:
     st.integers(2, 60),  # a file is known to be compressed by its first two
     st.integers(1, 100),
     st.sampled_from(["none", "gzip"]),
+    st.booleans(),
 )
 def test_every_line_is_there_once_in_its_place(
     monkeypatch: pytest.MonkeyPatch,
@@ -62,6 +63,7 @@ def test_every_line_is_there_once_in_its_place(
     read_bytes: int,
     block_bytes: int,
     compression: str,
+    few_first: bool,
 ) -> None:
     monkeypatch.setattr(files_module, "_READ_BYTES", read_bytes)
     monkeypatch.setattr(files_module, "BLOCK_BYTES", block_bytes)
@@ -75,7 +77,7 @@ def test_every_line_is_there_once_in_its_place(
     found = []
     with tempfile.TemporaryDirectory() as folder:
         paths = write(Path(folder), texts, compression)
-        for records, place in read_files([files_of(paths, compression)]):
+        for records, place in read_files([files_of(paths, compression)], few_first=few_first):
             assert isinstance(records, Records)
             lines = records.text.split(b"\n")
             assert lines.pop() == b""
@@ -96,3 +98,11 @@ def test_a_file_that_ends_in_the_middle_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(BatchFileError, match=r"line 3 of the input cannot be read: .*0\.json"):
         list(read_files([files_of([path], "gzip")]))
+
+
+def test_the_first_may_be_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files_module, "_READ_BYTES", 90)
+    monkeypatch.setattr(files_module, "BLOCK_BYTES", 400)
+    files = files_of(write(tmp_path, [b'{"a": 1}\n' * 100], "none"), "none")
+    for few_first, counts in ((False, [50, 50]), (True, [10, 50, 40])):
+        assert [len(records) for records, _ in read_files([files], few_first=few_first)] == counts

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from target_segment_warehouse import pipeline, reader, rows
-from target_segment_warehouse.batch import Batch, Rows, largest
+from target_segment_warehouse import pieces, pipeline, reader, rows
+from target_segment_warehouse.batch import Batch, Records, Rows, largest
 from target_segment_warehouse.loader import BatchLoader
 from target_segment_warehouse.messages import InvalidMessageError, TornInputError
+from target_segment_warehouse.shape import Read, Shape
 from target_segment_warehouse.streams import stream_from_schema
 from target_segment_warehouse.target import TargetSegmentWarehouse
 from target_segment_warehouse.warehouses.duckdb import DuckDB
@@ -61,6 +64,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
             mock.patch.object(pipeline, "LEFT_BYTES", part_bytes // 2),
             mock.patch.object(reader, "CHUNK_BYTES", 200),
             mock.patch.object(rows, "HEAD", 1),
+            mock.patch.object(pieces, "HEAD", 1),
         ):
             target = TargetSegmentWarehouse(config=given_)
             try:
@@ -244,3 +248,29 @@ def test_a_failure_after_the_commit_leaves_the_report_of_what_is_committed(
             "SELECT status, rows_inserted FROM s.sync_reports WHERE table_name = 'opens'"
         ).fetchall()
     assert report == [("Partial", 5)]
+
+
+def test_the_thread_that_loads_reads_no_more_than_the_first_records(tmp_path: Path) -> None:
+    by_thread: Counter[str] = Counter()
+    read = Shape.read
+
+    def watched(self: Shape, records: Records) -> Read | None:
+        by_thread[threading.current_thread().name.split("_")[0]] += len(records)
+        return read(self, records)
+
+    # A property that no SCHEMA declares, so that it takes some records to know how to read others.
+    records = [
+        {"type": "RECORD", "stream": stream, "record": {"id": f"{n}", "more": "x"}}
+        for n in range(3_000)
+        for stream in STREAMS
+    ]
+    (tmp_path / "in").write_text(text([*schemas(), *map(json.dumps, records)]))
+    url = f"duckdb:///{tmp_path / 'w.duckdb'}"
+    target = TargetSegmentWarehouse(config={"warehouse_url": url, "default_target_schema": "s"})
+    with mock.patch.object(Shape, "read", watched), (tmp_path / "in").open() as source:
+        target.listen(source)
+    assert {name: len(dump(tmp_path / "w.duckdb")[name]) for name in STREAMS} == dict.fromkeys(
+        STREAMS, 3_000
+    )
+    assert by_thread["loader"] <= len(STREAMS) * pieces.HEAD
+    assert by_thread["read-ahead"] >= len(STREAMS) * (3_000 - pieces.HEAD)

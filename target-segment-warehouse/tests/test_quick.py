@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from target_segment_warehouse import rows, shape
+from target_segment_warehouse import pieces, rows, shape
 from target_segment_warehouse.batch import Records
 from target_segment_warehouse.parquet import Columns
 from target_segment_warehouse.target import TargetSegmentWarehouse
@@ -58,7 +58,11 @@ def load(tmp_path: Path) -> Load:
         path = tmp_path / f"{next(number)}.duckdb"
         config = {"warehouse_url": f"duckdb:///{path}", "default_target_schema": "s"}
         read = shape.Shape.read if quickly else lambda *_: None
-        with mock.patch.object(shape.Shape, "read", read), mock.patch.object(rows, "HEAD", 1):
+        with (
+            mock.patch.object(shape.Shape, "read", read),
+            mock.patch.object(rows, "HEAD", 1),
+            mock.patch.object(pieces, "HEAD", 1),
+        ):
             for lines in runs:
                 target = TargetSegmentWarehouse(config={**config, "max_batch_rows": size})
                 target.listen(io.StringIO("".join(f"{line}\n" for line in lines)))
