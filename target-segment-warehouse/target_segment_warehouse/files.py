@@ -181,9 +181,9 @@ def _blocks(file: IO[bytes], files: Files) -> Iterator[bytes]:
             # A file can hold several members, and zeros after the last.
             raw = raw.lstrip(b"\0")
             member = _member() if raw else member
-        if raw and (block := member.decompress(raw)):
+        if raw and (block := member.decompress(raw, _READ_BYTES)):
             yield block
-        rest = member.unused_data if raw and member.eof else b""
+        rest = member.unconsumed_tail or (member.unused_data if raw and member.eof else b"")
     if not member.eof:
         raise EOFError("it ends in the middle of its compressed data")
 

@@ -88,10 +88,19 @@ class Pieces:
         by_stream: dict[str, list[Segment]] = {}
         for segment in self._segments:
             by_stream.setdefault(segment.stream.name, []).append(segment)
-        # The first records of a stream tell how the others are read. They come before all others,
-        # so that it is known when these are: else the thread that loads would have to read them.
+        streams = list(by_stream.values())
+        for start in range(0, len(streams), _AHEAD + 1):
+            yield from self._together(streams[start : start + _AHEAD + 1])
+
+    def _together(self, streams: Sequence[Sequence[Segment]]) -> Iterator[_Part]:
+        """The pieces of some streams: of new ones the first records before all others.
+
+        These tell how the others are read, and that should be known by then: else the thread that
+        loads would have to read them. Of no more streams than it takes, since what else was read
+        with their first records is in memory meanwhile.
+        """
         later = []
-        for segments in by_stream.values():
+        for segments in streams:
             is_new = self._shape_of(segments[0].stream) is None
             parts = _parts(segments, few_first=is_new)
             if is_new:
