@@ -4,7 +4,8 @@
 
 Wall time of `meltano run`, start-up of Meltano and both plugins included. Ours twice: with events
 as lines (RECORD messages), as target-duckdb takes them, and in files (BATCH messages, which it
-cannot take), as docs/events.md recommends for millions of events.
+cannot take), as docs/events.md recommends for millions of events. Of three runs of ours the one in
+the middle counts.
 """
 
 from __future__ import annotations
@@ -133,7 +134,12 @@ def main() -> None:
             batch_files(made, folder / "files" if messages == "BATCH" else None)
             command = [meltano, "run", "--full-refresh", "tap-sendgrid-events", target]
             log_file = folder / f"{target}-{messages}.log"
-            result = run(command, None, log_file, environment | config)
+            results = []
+            for _ in range(3 if target == OURS else 1):
+                file.unlink(missing_ok=True)
+                results.append(run(command, None, log_file, environment | config))
+                print(target, messages, round(results[-1].seconds, 2), "s", flush=True)
+            result = sorted(results, key=lambda each: each.seconds)[len(results) // 2]
             rows.append(
                 {
                     "target": target,
