@@ -82,17 +82,19 @@ def read_files(
     records: Records | Columns = Records(is_checked=False)
     names: list[tuple[int, str]] = []
     line, enough = 1, 1 if few_first else BLOCK_BYTES
-    for name, content in _contents(messages):
-        if records and not _are_alike(records, content):
-            yield records, Place(names)
-            records, names = Records(is_checked=False), []
-        if not names or names[-1][1] != name:
-            names.append((line, name))
-        records, count = _with(records, content, line)
-        line += count
-        if records.size >= enough:
-            yield records, Place(names)
-            records, names, enough = Records(is_checked=False), names[-1:], BLOCK_BYTES
+    for name, contents in _opened(messages):
+        start = line
+        for content in contents:
+            if records and not _are_alike(records, content):
+                yield records, Place(names)
+                records, names = Records(is_checked=False), []
+            if not names or names[-1] != (start, name):
+                names.append((start, name))
+            records, count = _with(records, content, line)
+            line += count
+            if records.size >= enough:
+                yield records, Place(names)
+                records, names, enough = Records(is_checked=False), [], BLOCK_BYTES
     if records:
         yield records, Place(names)
 
@@ -121,23 +123,24 @@ def _with(records: Records | Columns, content: Content, line: int) -> tuple[Reco
     return records, len(texts)
 
 
-def _contents(messages: Sequence[Files]) -> Iterator[tuple[str, Content]]:
-    """What is in the files, some at a time, each with what to call a record of its file."""
-    from upath import UPath  # (takes a while to import, for what few runs need)
-
+def _opened(messages: Sequence[Files]) -> Iterator[tuple[str, Iterator[Content]]]:
+    """The files: what to call a record of each, and what is in it."""
     for files in messages:
         message = f"BATCH message on line {files.line} of the input"
-        read = _reader(files, message)
         for url in files.urls:
-            name = f"record {{}} of {UPath(url).name}, {message}"
-            try:
-                with UPath(url).open("rb") as file:
-                    for content in read(cast("IO[bytes]", file), files):
-                        yield name, content
-            except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-                raise BatchFileError(
-                    f"A file of the {message} cannot be read: {url} ({error})."
-                ) from error
+            yield f"record {{}} of {url}, {message}", _contents(url, files, message)
+
+
+def _contents(url: str, files: Files, message: str) -> Iterator[Content]:
+    """What is in a file, some at a time."""
+    from upath import UPath  # (takes a while to import, for what few runs need)
+
+    read = _reader(files, message)
+    try:
+        with UPath(url).open("rb") as file:
+            yield from read(cast("IO[bytes]", file), files)
+    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
+        raise BatchFileError(f"A file of the {message} cannot be read: {url} ({error}).") from error
 
 
 def _reader(files: Files, message: str) -> Callable[[IO[bytes], Files], Iterator[Content]]:
@@ -183,7 +186,8 @@ def _blocks(file: IO[bytes], files: Files) -> Iterator[bytes]:
             member = _member() if raw else member
         if raw and (block := member.decompress(raw, _READ_BYTES)):
             yield block
-        rest = member.unconsumed_tail or (member.unused_data if raw and member.eof else b"")
+        # (After its end a member may still show the tail that it had before.)
+        rest = (member.unused_data if member.eof else member.unconsumed_tail) if raw else b""
     if not member.eof:
         raise EOFError("it ends in the middle of its compressed data")
 

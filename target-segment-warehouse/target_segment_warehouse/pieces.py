@@ -55,7 +55,7 @@ def _source(segment: Segment) -> tuple[type[Segment], Stream, int | None]:
 
 
 class Pieces:
-    """The pieces of a batch, in order; the next ones are read by another thread.
+    """The pieces of a batch, those of a stream in order; the next ones are read by another thread.
 
     Args:
         segments: What the batch holds; its records are gone from there once they are read.
@@ -95,30 +95,32 @@ class Pieces:
     def _together(self, streams: Sequence[Sequence[Segment]]) -> Iterator[_Part]:
         """The pieces of some streams: of new ones the first records before all others.
 
-        These tell how the others are read, and that should be known by then: else the thread that
-        loads would have to read them. Of no more streams than it takes, since what else was read
-        with their first records is in memory meanwhile.
+        These tell how the others are read. What is not known when the others come up is read by the
+        thread that loads, so there should be other pieces between. There are no more streams than
+        that takes, since what else was read with their first records is in memory meanwhile.
         """
-        later = []
+        known, new = [], []
         for segments in streams:
-            is_new = self._shape_of(segments[0].stream) is None
+            is_new = self._is_new(segments[0].stream)
             parts = _parts(segments, few_first=is_new)
             if is_new:
-                parts = yield from self._heads(parts)
-            later.append(parts)
-        for part in chain.from_iterable(later):
+                new.append((yield from self._heads(parts)))
+            else:
+                known.append(parts)
+        for part in chain.from_iterable(known + new):
             yield self._piece(part)
 
     def _heads(self, parts: Iterator[_Part]) -> Generator[_Part, None, Iterator[_Part]]:
         """Yields a stream's pieces up to its first records; returns those that are left."""
         for part in parts:
             if isinstance(part, Activation) or not part.records:
-                yield self._piece(part)
+                yield part
                 continue
             head, rest = part.records.split(HEAD)
-            yield self._piece(replace(part, records=head))
+            part = replace(part, records=head)  # lets go of the others
+            yield self._piece(part)
             return chain([replace(part, records=rest)] if rest else [], parts)
-        return iter(())
+        return parts
 
     def _piece(self, part: _Part) -> _Part:
         """The same with what can be read of it."""
@@ -126,6 +128,11 @@ class Pieces:
             return part
         shape = self._shape_of(part.stream)
         return part if shape is None else replace(part, shape=shape, read=shape.read(part.records))
+
+    def _is_new(self, stream: Stream) -> bool:
+        """Whether its first records may tell how the others are read."""
+        seen = self._seen.get(stream.name)
+        return seen is None or seen.stream != stream or (seen.shape is None and seen.is_new)
 
     def _shape_of(self, stream: Stream) -> Shape | None:
         seen = self._seen.get(stream.name)

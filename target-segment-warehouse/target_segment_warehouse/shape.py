@@ -248,7 +248,7 @@ class Seen:
         stream: The stream as its SCHEMA was then.
         kinds: The JSON types of their values.
         shape: How they can be read; None if only the careful way will do.
-        is_new: Whether nothing was loaded since the SCHEMA came.
+        is_new: Whether no record was loaded the careful way since the SCHEMA came.
     """
 
     stream: Stream

@@ -117,7 +117,8 @@ def unstage(workbench: Workbench) -> None:
 def _require_json(workbench: Workbench, staged: Staged) -> None:
     line = workbench.value(f"SELECT min(line) FROM {staged.relation} WHERE NOT json_valid(record)")  # noqa: S608
     if line is not None:
-        raise InvalidRecordError(f"{staged.place.of(line)} is not valid JSON.".capitalize())
+        place = staged.place.of(line)
+        raise InvalidRecordError(f"{place[:1].upper()}{place[1:]} is not valid JSON.")
 
 
 class _Exact:

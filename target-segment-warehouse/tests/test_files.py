@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
+import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,9 @@ from hypothesis import strategies as st
 from target_segment_warehouse import files as files_module
 from target_segment_warehouse.batch import Files, Records
 from target_segment_warehouse.files import BatchFileError, read_files
+from target_segment_warehouse.staging import InvalidRecordError
 from target_segment_warehouse.streams import Stream
+from target_segment_warehouse.target import TargetSegmentWarehouse
 
 LINES = st.lists(
     st.sampled_from(
@@ -40,11 +45,20 @@ def files_of(paths: list[Path], compression: str) -> Files:
 
 
 def write(folder: Path, contents: list[bytes], compression: str) -> list[Path]:
+    """Files of one name in a folder of their own each."""
     paths = []
     for number, content in enumerate(contents):
-        paths.append(folder / f"{number}.json")
-        paths[-1].write_bytes(gzip.compress(content) if compression == "gzip" else content)
+        (folder / f"d{number}").mkdir()
+        paths.append(folder / f"d{number}" / "Part.json")
+        paths[-1].write_bytes(_gzipped(content, number) if compression == "gzip" else content)
     return paths
+
+
+def _gzipped(content: bytes, number: int) -> bytes:
+    """One member, or three of which one is empty; perhaps with zeros after the last."""
+    middle = len(content) // 2 if number else 0
+    parts = [content[:middle], b"", content[middle:]] if number else [content]
+    return b"".join(map(gzip.compress, parts)) + b"\0" * (number % 2 * 512)
 
 
 @settings(
@@ -69,7 +83,7 @@ def test_every_line_is_there_once_in_its_place(
     monkeypatch.setattr(files_module, "BLOCK_BYTES", block_bytes)
     texts = [b"\n".join(lines) + b"\n" * ended for lines, ended in contents]
     expected = [
-        (f"record {number} of {name}.json, BATCH message on line 3 of the input", line)
+        (number, name, line)
         for name, text in enumerate(texts)
         for number, line in enumerate(text.split(b"\n"), 1)
         if line.strip()
@@ -90,13 +104,27 @@ def test_every_line_is_there_once_in_its_place(
             )
             names = [place.of(line) for line in records.lines]
             found += zip(names, lines, strict=True)
-    assert found == expected
+    message = "BATCH message on line 3 of the input"
+    assert found == [
+        (f"record {number} of {paths[name].as_uri()}, {message}", line)
+        for number, name, line in expected
+    ]
+
+
+@pytest.mark.parametrize("padding", [b"", bytes(512), bytes(2 << 20)], ids=len)
+def test_what_unpacks_to_much_may_be_followed_by_zeros(tmp_path: Path, padding: bytes) -> None:
+    (path,) = write(tmp_path, [b""], "none")
+    member = gzip.compress(b'{"a": 1}\n' * 400_000)
+    for content, count in ((member, 1), (member + member, 2)):
+        path.write_bytes(content + padding)
+        found = read_files([files_of([path], "gzip")])
+        assert sum(len(records) for records, _ in found) == count * 400_000
 
 
 def test_a_file_that_ends_in_the_middle_is_named(tmp_path: Path) -> None:
     (path,) = write(tmp_path, [b'{"a": 1}\n' * 1000], "gzip")
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(BatchFileError, match=r"line 3 of the input cannot be read: .*0\.json"):
+    with pytest.raises(BatchFileError, match=r"line 3 of the input cannot be read: .*Part\.json"):
         list(read_files([files_of([path], "gzip")]))
 
 
@@ -106,3 +134,23 @@ def test_the_first_may_be_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     files = files_of(write(tmp_path, [b'{"a": 1}\n' * 100], "none"), "none")
     for few_first, counts in ((False, [50, 50]), (True, [10, 50, 40])):
         assert [len(records) for records, _ in read_files([files], few_first=few_first)] == counts
+
+
+def test_a_wrong_line_is_named_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "Events-A.json"
+    path.write_bytes(b'{"id": "1"}\n{"id": "2"\n')
+    batch = {
+        "type": "BATCH",
+        "stream": "s",
+        "encoding": {"format": "jsonl", "compression": "none"},
+        "manifest": [path.as_uri()],
+    }
+    schema = {"type": "SCHEMA", "stream": "s", "schema": {"properties": {}}, "key_properties": []}
+    target = TargetSegmentWarehouse(
+        config={"warehouse_url": f"duckdb:///{tmp_path / 'w.duckdb'}", "default_target_schema": "s"}
+    )
+    message = (
+        f"Record 2 of {path.as_uri()}, BATCH message on line 2 of the input is not valid JSON."
+    )
+    with pytest.raises(InvalidRecordError, match=re.escape(message)):
+        target.listen(io.StringIO(f"{json.dumps(schema)}\n{json.dumps(batch)}\n"))
