@@ -8,6 +8,7 @@ import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -17,6 +18,8 @@ from target_segment_warehouse.staging import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from upath import UPath
 
 logger = logging.getLogger(__name__)
 
@@ -44,24 +47,34 @@ def size_of(urls: Sequence[str], encoding: Mapping[str, Any]) -> int:
         urls: The files.
         encoding: Format and compression, as the BATCH message says.
     """
-    from upath import UPath
-
     size = 0
     for url in urls:
         with contextlib.suppress(OSError, ValueError):
-            size += UPath(url).stat().st_size
+            size += _path(url).stat().st_size
     return size if encoding.get("compression") == "none" else size * _COMPRESSED
 
 
 def remove_files(urls: Iterable[str]) -> None:
     """Remove files; one that stays is named in a warning."""
-    from upath import UPath
-
     for url in urls:
         try:
-            UPath(url).unlink(missing_ok=True)
+            _path(url).unlink(missing_ok=True)
         except (OSError, ValueError, NotImplementedError) as error:
             logger.warning("The batch file %s is loaded but cannot be removed: %s", url, error)
+
+
+def _path(url: str) -> UPath:
+    """Where a file is.
+
+    The SDK quotes the URLs of files whose folder it was given as a path (``/data/a b``), and leaves
+    them as they are where that was a URL.
+    """
+    from upath import UPath  # (takes a while to import, for what few runs need)
+
+    path = UPath(url)
+    if "%" in url and url.startswith("file:") and not path.exists():
+        return UPath(unquote(url))
+    return path
 
 
 def read_files(
@@ -133,11 +146,9 @@ def _opened(messages: Sequence[Files]) -> Iterator[tuple[str, Iterator[Content]]
 
 def _contents(url: str, files: Files, message: str) -> Iterator[Content]:
     """What is in a file, some at a time."""
-    from upath import UPath  # (takes a while to import, for what few runs need)
-
     read = _reader(files, message)
     try:
-        with UPath(url).open("rb") as file:
+        with _path(url).open("rb") as file:
             yield from read(cast("IO[bytes]", file), files)
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         raise BatchFileError(f"A file of the {message} cannot be read: {url} ({error}).") from error

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from singer_sdk.helpers._batch import StorageTarget
 from target_segment_warehouse import files as files_module
 from target_segment_warehouse.batch import Files, Records
-from target_segment_warehouse.files import BatchFileError, read_files
+from target_segment_warehouse.files import BatchFileError, read_files, remove_files, size_of
 from target_segment_warehouse.staging import InvalidRecordError
 from target_segment_warehouse.streams import Stream
 from target_segment_warehouse.target import TargetSegmentWarehouse
@@ -154,3 +155,18 @@ def test_a_wrong_line_is_named_as_it_is(tmp_path: Path) -> None:
     )
     with pytest.raises(InvalidRecordError, match=re.escape(message)):
         target.listen(io.StringIO(f"{json.dumps(schema)}\n{json.dumps(batch)}\n"))
+
+
+@pytest.mark.parametrize("folder", ["a b", "d=1 é", "p%20q", "100%"])
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_files_are_found_as_the_sdk_names_them(tmp_path: Path, folder: str, scheme: str) -> None:
+    storage = StorageTarget(f"{scheme}{tmp_path}/{folder}")
+    with storage.open("1.json", "wb") as file:
+        file.write(b'{"a": 1}\n')
+    url = storage.get_url("1.json")
+    encoding = {"format": "jsonl", "compression": "none"}
+    files = Files(Stream.__new__(Stream), encoding, [url], 3, None, 0)
+    assert [len(records) for records, _ in read_files([files])] == [1]
+    assert size_of([url], encoding) == 9
+    remove_files([url])
+    assert not [*tmp_path.rglob("1.json")]
