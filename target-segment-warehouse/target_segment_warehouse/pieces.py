@@ -19,7 +19,7 @@ from target_segment_warehouse.streams import Stream
 HEAD = 500
 """Records of a stream that are loaded before it is known how its others can be read."""
 
-_AHEAD = 3
+_AHEAD = 2
 """How many pieces may be read before the one that is loaded is done."""
 
 _INPUT = Place([(1, "line {} of the input")])
@@ -88,27 +88,17 @@ class Pieces:
         by_stream: dict[str, list[Segment]] = {}
         for segment in self._segments:
             by_stream.setdefault(segment.stream.name, []).append(segment)
-        streams = list(by_stream.values())
-        for start in range(0, len(streams), _AHEAD + 1):
-            yield from self._together(streams[start : start + _AHEAD + 1])
-
-    def _together(self, streams: Sequence[Sequence[Segment]]) -> Iterator[_Part]:
-        """The pieces of some streams: of new ones the first records before all others.
-
-        These tell how the others are read. What is not known when the others come up is read by the
-        thread that loads, so there should be other pieces between. There are no more streams than
-        that takes, since what else was read with their first records is in memory meanwhile.
-        """
-        known, new = [], []
-        for segments in streams:
+        # The first records of a new stream tell how its others are read. What is not known when
+        # these come up is read by the thread that loads, so other pieces come between, if there are
+        # any: no more than that takes, since the others of each are in memory meanwhile.
+        waiting: deque[Iterator[_Part]] = deque()
+        for segments in by_stream.values():
             is_new = self._is_new(segments[0].stream)
             parts = _parts(segments, few_first=is_new)
-            if is_new:
-                new.append((yield from self._heads(parts)))
-            else:
-                known.append(parts)
-        for part in chain.from_iterable(known + new):
-            yield self._piece(part)
+            waiting.append((yield from self._heads(parts)) if is_new else parts)
+            if len(waiting) > _AHEAD:
+                yield from map(self._piece, waiting.popleft())
+        yield from map(self._piece, chain.from_iterable(waiting))
 
     def _heads(self, parts: Iterator[_Part]) -> Generator[_Part, None, Iterator[_Part]]:
         """Yields a stream's pieces up to its first records; returns those that are left."""
