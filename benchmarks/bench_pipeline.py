@@ -21,7 +21,7 @@ from pathlib import Path
 
 import duckdb
 import yaml
-from measure import HERE, machine, run, save, table
+from measure import HERE, TIMES, machine, middle, run, save, table
 
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -135,11 +135,11 @@ def main() -> None:
             command = [meltano, "run", "--full-refresh", "tap-sendgrid-events", target]
             log_file = folder / f"{target}-{messages}.log"
             results = []
-            for _ in range(3 if target == OURS else 1):
+            for _ in range(TIMES if target == OURS else 1):
                 file.unlink(missing_ok=True)
                 results.append(run(command, None, log_file, environment | config))
                 print(target, messages, round(results[-1].seconds, 2), "s", flush=True)
-            result = sorted(results, key=lambda each: each.seconds)[len(results) // 2]
+            result = middle(results)
             rows.append(
                 {
                     "target": target,

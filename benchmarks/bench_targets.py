@@ -23,11 +23,9 @@ import duckdb
 import psycopg
 import singer_data
 from loaders import LOADERS, OURS, SCHEMA, Loader
-from measure import DATA, Run, machine, run, save, saved, table
+from measure import DATA, TIMES, Run, machine, middle, run, save, saved, table
 
 STREAMS = list(singer_data.EVENT_SHARES)
-TIMES = 3
-"""How often ours loads where loaders are compared."""
 
 
 class Postgres:
@@ -119,7 +117,7 @@ class Bench:
                 f" {records / results[-1].seconds:12,.0f} records/s {results[-1].peak_mb:7.0f} MB",
                 flush=True,
             )
-        result = sorted(results, key=lambda each: each.seconds)[times // 2]
+        result = middle(results)
         self.rows.append(
             {
                 "work": work,

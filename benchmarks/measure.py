@@ -15,6 +15,8 @@ HERE = Path(__file__).resolve().parent
 DATA = HERE / "data"
 VENVS = HERE / ".venvs"
 RESULTS = HERE / "results"
+TIMES = 3
+"""How often ours runs where loaders are compared."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ def run(
         tail = log.read_bytes()[-2000:].decode(errors="replace")
         raise RuntimeError(f"{command[0]} exited with {code}:\n{tail}")
     return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, stdout)
+
+
+def middle(runs: list[Run]) -> Run:
+    """The run whose time is in the middle of all."""
+    return sorted(runs, key=lambda each: each.seconds)[len(runs) // 2]
 
 
 def machine() -> dict[str, str]:

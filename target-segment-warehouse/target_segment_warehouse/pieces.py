@@ -114,19 +114,20 @@ class Pieces:
 
     def _piece(self, part: _Part) -> _Part:
         """The same with what can be read of it."""
-        if isinstance(part, Activation) or not part.records:
+        seen = self._known(part.stream)
+        shape = None if seen is None else seen.shape  # once: the thread that loads replaces it
+        if isinstance(part, Activation) or not part.records or shape is None:
             return part
-        shape = self._shape_of(part.stream)
-        return part if shape is None else replace(part, shape=shape, read=shape.read(part.records))
+        return replace(part, shape=shape, read=shape.read(part.records))
 
     def _is_new(self, stream: Stream) -> bool:
         """Whether its first records may tell how the others are read."""
-        seen = self._seen.get(stream.name)
-        return seen is None or seen.stream != stream or (seen.shape is None and seen.is_new)
+        seen = self._known(stream)
+        return seen is None or (seen.shape is None and seen.is_new)
 
-    def _shape_of(self, stream: Stream) -> Shape | None:
+    def _known(self, stream: Stream) -> Seen | None:
         seen = self._seen.get(stream.name)
-        return seen.shape if seen is not None and seen.stream == stream else None
+        return seen if seen is not None and seen.stream == stream else None
 
 
 def _parts(segments: Sequence[Segment], *, few_first: bool) -> Iterator[_Part]:
