@@ -8,16 +8,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
 import pytest
 from sendgrid_simulator import Simulator
 from sendgrid_simulator.options import Fault
 from tap_sendgrid.api.errors import SendGridError
-from tap_sendgrid.event_log import Delivery, EventLog
+from tap_sendgrid.event_log import EventLog
 from tap_sendgrid.events.fields import _MARKETING
 from tap_sendgrid.history.backfill import PROGRESS_KEY, Request, as_deliveries, backfill
 from tap_sendgrid.history.cli import choose_source
-from tap_sendgrid.history.logs import LogsSource, webhook_event
+from tap_sendgrid.history.logs import LogsSource
 
 from .conftest import (
     MESSAGES,
@@ -370,48 +369,3 @@ def test_the_activity_feed_is_the_fallback(
     again = command(simulator, "backfill", "--since", first_message_at(simulator).isoformat())
     assert again.exit_code == 0
     assert "0 events:" in again.output
-
-
-# Events and deliveries
-
-
-def test_custom_arguments_come_back_to_the_top_level_and_lose_against_fields() -> None:
-    event = {
-        "event": "bounce",
-        "type": "blocked",
-        "timestamp": 1,
-        "custom_args": {"type": "mine", "A": "1", "é": "2"},
-    }
-    message = {"category": ["a"], "marketing_campaign_id": 7, "subject": "not in the webhook"}
-    converted = webhook_event(event, message)
-    assert converted is not None
-    assert list(converted) == sorted(converted)
-    assert converted == {
-        "A": "1",
-        "category": ["a"],
-        "event": "bounce",
-        "marketing_campaign_id": 7,
-        "timestamp": 1,
-        "type": "blocked",
-        "é": "2",
-    }
-
-
-@pytest.mark.parametrize("word", ["received", "cancel_drop"])
-def test_what_only_the_logs_name_is_left_out(word: str) -> None:
-    assert webhook_event({"event": word}, {}) is None
-
-
-def test_deliveries_are_framed_and_sized_as_sendgrids() -> None:
-    now = datetime.now(UTC)
-    assert list(as_deliveries([], now)) == []
-    (one,) = as_deliveries([{"a": "é"}, {"b": 1}], now)
-    assert one == Delivery(
-        '[{"a":"é"},\r\n{"b":1}]\r\n'.encode(),
-        now,
-        {"content-type": "application/json", "x-source": "backfill"},
-    )
-    many = list(as_deliveries([{"n": n, "text": "x" * 1000} for n in range(3000)], now))
-    assert [len(msgspec.json.decode(d.body)) for d in many] == [687, 686, 686, 686, 255]
-    assert [e["n"] for d in many for e in msgspec.json.decode(d.body)] == list(range(3000))
-    assert len(list(as_deliveries([{}] * 2001, now))) == 3
