@@ -22,6 +22,7 @@ def is_utf8(text: bytes) -> bool:
 
 def contains(text: bytes, part: str) -> bool:
     """Whether a text contains another, of ASCII characters."""
+    # Arrow's search for regular expressions is some thirty times as fast as its one for texts.
     return bool(pc.match_substring_regex(_column(text), pattern=re.escape(part))[0].as_py())
 
 

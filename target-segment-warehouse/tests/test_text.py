@@ -24,9 +24,9 @@ def test_utf8_is_what_python_decodes(text: bytes) -> None:
         assert is_utf8(text)
 
 
-@given(st.lists(st.sampled_from([rb"\u0000", rb"\u", "\\", b"0", b"null", b"nul", b"\xff\n"])))
+@given(st.lists(st.sampled_from([rb"\u0000", rb"\u", b"\\", b"0", b"null", b"nul", b"\xff\n"])))
 def test_contains_is_what_python_finds(pieces: list[bytes]) -> None:
-    text = b"".join(piece if isinstance(piece, bytes) else piece.encode() for piece in pieces)
+    text = b"".join(pieces)
     for part in (r"\u0000", "null", "(", "."):
         assert contains(text, part) == (part.encode() in text)
 

@@ -13,6 +13,8 @@ import msgspec
 import pytest
 from tap_sendgrid.event_log import Delivery, EventLog, open_event_log
 from tap_sendgrid.events import event_stream_classes
+from tap_sendgrid.events.convert import Converter
+from tap_sendgrid.events.fields import EVENT_TYPES
 from tap_sendgrid.tap import TapSendGrid
 
 # Tests share the machine with others: how long an example takes says nothing.
@@ -24,6 +26,8 @@ SAMPLES = [
     for line in (Path(__file__).parent / "samples.jsonl").read_text("utf-8").splitlines()
 ]
 EVENT_STREAMS = [stream_class.name for stream_class in event_stream_classes]
+ALL = Converter({e.stream: () for e in EVENT_TYPES})
+RECEIVED = "2026-01-02T03:04:05.678901Z"
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 Message = dict[str, Any]
@@ -38,6 +42,17 @@ def as_delivery(events: Sequence[object] | bytes, seconds: int = 0) -> Delivery:
     """A delivery that came some seconds after START."""
     body = events if isinstance(events, bytes) else as_body(events)
     return Delivery(body, START + timedelta(seconds=seconds), {"content-type": "application/json"})
+
+
+def convert(event: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The stream of an event and its record, with everything selected."""
+    converted = ALL.convert(event, RECEIVED)
+    assert converted is not None
+    return converted
+
+
+def record_of(event: dict[str, Any]) -> dict[str, Any]:
+    return convert(event)[1]
 
 
 @pytest.fixture

@@ -17,24 +17,14 @@ from tap_sendgrid.events.fields import EVENT_TYPES, FIELDS, fields_of
 from tap_sendgrid.events.schema import event_schema
 from tap_sendgrid.events.values import hashed_id, iso
 
+from .conftest import ALL, RECEIVED, convert, record_of
+
 SCHEMAS = {e.stream: event_schema(e) for e in EVENT_TYPES}
 VALIDATORS = {name: jsonschema.Draft202012Validator(schema) for name, schema in SCHEMAS.items()}
 STREAM_OF = {e.word: e.stream for e in EVENT_TYPES}
-RECEIVED = "2026-01-02T03:04:05.678901Z"
-ALL = Converter({e.stream: () for e in EVENT_TYPES})
 SELECTIVE = Converter(
     {e.stream: ("email", "category", "tls", "pool", "occurred_at") for e in EVENT_TYPES}
 )
-
-
-def convert(event: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    converted = ALL.convert(event, RECEIVED)
-    assert converted is not None
-    return converted
-
-
-def record_of(event: dict[str, Any]) -> dict[str, Any]:
-    return convert(event)[1]
 
 
 def test_every_sample_of_the_reference(samples: list[dict[str, Any]]) -> None:
