@@ -220,8 +220,9 @@ class Merger:
         count = self._workbench.value(
             f"""CREATE OR REPLACE TEMP TABLE {_SUPERSEDED} AS
             SELECT __line FROM {typed.ids} JOIN (
-                SELECT id, {choose}(__line) AS kept FROM {typed.ids} GROUP BY id HAVING count(*) > 1
-            ) USING (id) WHERE __line <> kept"""  # noqa: S608
+                SELECT id, {choose}(__line) AS __kept FROM {typed.ids}
+                GROUP BY id HAVING count(*) > 1
+            ) USING (id) WHERE __line <> __kept"""  # noqa: S608
         )
         return int(count)
 

@@ -77,6 +77,9 @@ NAMES = [
     "excluded",
     "NULL",
     "true",
+    # What the target's own SQL calls this and that.
+    *("c0", "extracted", "h", "k", "kept", "kind", "kinds", "line", "members", "merged", "n"),
+    *("name", "o", "place", "r", "record", "repeated", "several", "t", "text", "v"),
 ]
 
 
