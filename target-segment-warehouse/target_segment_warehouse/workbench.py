@@ -33,13 +33,13 @@ READER_ROWS = 10_000
 
 
 class _Lent:
-    """An Arrow table that can be taken back.
+    """An Arrow table that can be taken back, and another lent in its place, of any columns.
 
-    DuckDB keeps what was registered until the transaction ends in which it was forgotten.
+    DuckDB asks for columns and rows with each statement. It keeps what was registered until the
+    transaction ends in which it was forgotten, and takes milliseconds to register something.
     """
 
-    def __init__(self, table: pa.Table) -> None:
-        self.table: pa.Table | None = table
+    table: pa.Table | None = None
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The Arrow PyCapsule interface, by which DuckDB reads it."""
@@ -105,18 +105,16 @@ class Workbench:
 
     def register(self, name: str, table: pa.Table) -> None:
         """Make an Arrow table, uncopied, known by a name, in place of the one before."""
-        self._take_back(name)
-        self._lent[name] = _Lent(table)
-        self._connection.register(name, self._lent[name])
+        if name not in self._lent:
+            self._lent[name] = _Lent()
+            self._lent[name].table = table
+            self._connection.register(name, self._lent[name])
+        self._lent[name].table = table
 
     def unregister(self, name: str) -> None:
-        """Forget an Arrow table."""
-        self._take_back(name)
-        self._connection.unregister(name)
-
-    def _take_back(self, name: str) -> None:
-        if lent := self._lent.pop(name, None):
-            lent.table = None
+        """Let go of an Arrow table."""
+        if name in self._lent:
+            self._lent[name].table = None
 
     def close(self) -> None:
         """Give everything back."""
