@@ -6,8 +6,6 @@ primary key, should somebody else have written the same id.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from target_segment_warehouse.workbench import Workbench
 
 _HASHES = "__hashes"
@@ -28,7 +26,6 @@ class KnownIds:
     def __init__(self, workbench: Workbench) -> None:
         self._workbench = workbench
         self._tables: dict[str, str] = {}
-        self._unproven: set[str] = set()
         self._count = 0
 
     def begin(self, table: str) -> None:
@@ -75,30 +72,6 @@ class KnownIds:
             f"WHERE hash(id) IN (FROM {_MET})"
         )
         return _SUSPECTS
-
-    def take(self, table: str, ids: str, count: int) -> None:
-        """Remember ids that may be there already, or twice: ``repeated`` tells afterwards.
-
-        Args:
-            table: A table whose ids are known.
-            ids: A relation on the workbench with a column ``id``.
-            count: How many there are.
-        """
-        name = self._tables[table]
-        self._workbench.execute(f"INSERT INTO {name} SELECT hash(id) FROM {ids}")  # noqa: S608
-        self._count += count
-        self._unproven.add(table)
-
-    def repeated(self) -> Iterator[tuple[str, str]]:
-        """Each table that took an id more than once, with SQL for the hashes of such ids."""
-        for table in sorted(self._unproven):
-            name = self._tables[table]
-            if not self._workbench.value(f"SELECT count(*) = count(DISTINCT h) FROM {name}"):  # noqa: S608
-                yield table, f"SELECT h FROM {name} GROUP BY h HAVING count(*) > 1"  # noqa: S608
-                self._workbench.execute(
-                    f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT DISTINCT h FROM {name}"  # noqa: S608
-                )
-        self._unproven.clear()
 
     def forget(self) -> None:
         """Forget all ids: others may write to the tables now."""

@@ -23,6 +23,7 @@ from target_segment_warehouse.reports import FAILURE, RUNNING, SUCCESS, Entry, R
 from target_segment_warehouse.rows import RowLoader
 from target_segment_warehouse.shape import Seen
 from target_segment_warehouse.streams import Collection, Stream
+from target_segment_warehouse.trust import Trust
 from target_segment_warehouse.versions import activate, older_than, remove, written_before
 from target_segment_warehouse.warehouses.base import Warehouse
 from target_segment_warehouse.workbench import Workbench
@@ -59,11 +60,13 @@ class _Run:
         streams: Streams seen in this run, by name.
         versions: Versions that are active but of which no row has come yet, by stream.
         seen: What is known of each stream's records.
+        trusted: Tables of events that are inserted before it is known that they are new.
     """
 
     streams: dict[str, Stream] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
     seen: dict[str, Seen] = field(default_factory=dict)
+    trusted: set[str] = field(default_factory=set)
 
 
 class BatchLoader:
@@ -200,7 +203,10 @@ class _Flush:
         self._stamp = stamp
         self._catalog = Catalog(warehouse)
         self._activity = Activity(warehouse, self._catalog, settings.activity, settings.aliases)
-        self._rows = RowLoader(warehouse, self._activity, settings.options, run.seen, known)
+        self._trust = Trust(warehouse, run.trusted)
+        self._rows = RowLoader(
+            warehouse, self._activity, settings.options, run.seen, known, self._trust
+        )
         self.entries: dict[str, Entry] = {}
 
     def apply(self, piece: Piece | Activation) -> None:
@@ -226,7 +232,7 @@ class _Flush:
         """
         if batch.last and batch.problem is None:
             self._end_of_input()
-        for table, count in self._rows.remove_repeats().items():
+        for table, count in self._trust.remove_repeats().items():
             self._note(table, Entry(Collection.EVENT, inserted=-count))
         self._catalog.save()
         self._activity.finish()

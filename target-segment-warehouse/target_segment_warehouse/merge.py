@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +14,7 @@ from target_segment_warehouse.metadata import Stamps
 from target_segment_warehouse.overflow import narrow
 from target_segment_warehouse.sqltext import quote
 from target_segment_warehouse.streams import Collection, Stream
+from target_segment_warehouse.trust import Trust
 from target_segment_warehouse.types import Type
 from target_segment_warehouse.versions import DELETED_AT
 from target_segment_warehouse.warehouses.base import Assignment, Warehouse
@@ -110,20 +110,25 @@ class Merger:
         warehouse: Inside a transaction.
         activity: Told of new events.
         known: The ids of tables that this run found empty.
+        trust: Events that need no look before they are inserted.
         hard_delete: Whether rows marked as deleted are deleted.
     """
 
     def __init__(
-        self, warehouse: Warehouse, activity: Activity, known: KnownIds, *, hard_delete: bool
+        self,
+        warehouse: Warehouse,
+        activity: Activity,
+        known: KnownIds,
+        trust: Trust,
+        *,
+        hard_delete: bool,
     ) -> None:
         self._warehouse = warehouse
         self._workbench: Workbench = warehouse.workbench
         self._activity = activity
         self._known = known
+        self._trust = trust
         self._hard_delete = hard_delete
-        # Where nothing forbids that an id is there twice, all of a batch's are looked at at once.
-        self._may_repeat = not warehouse.dialect.enforces_keys and not activity.is_table
-        self._repeats: Counter[str] = Counter()
 
     def merge(self, stream: Stream, table: Table, typed: Typed) -> Merged:
         """Insert what is new; update objects that are there, leave events that are.
@@ -134,47 +139,18 @@ class Merger:
             typed: The rows; their layout is told of what happens to them here.
         """
         if not self._known.has_room(typed.count):
-            self._remove_repeats()
             self._known.forget()
-        may_repeat = (
-            self._may_repeat
-            and table.collection is Collection.EVENT
-            and bool(stream.key)
-            and self._known.have(table.name)
-        )
-        rows, assignments = self._one_row_per_id(stream, typed, may_repeat=may_repeat)
+        rows, assignments = self._one_row_per_id(stream, table, typed)
         rows, assignments = self._narrow(rows, table, typed.layout, assignments)
         table.make(self._warehouse)
-        inserted, updated = self._write(stream, rows, table, assignments, may_repeat=may_repeat)
+        inserted, updated = self._write(stream, rows, table, assignments)
         deleted = self._delete(rows.rows, table, typed.layout) if inserted + updated else 0
         return Merged(inserted, updated, deleted)
 
-    def remove_repeats(self) -> Mapping[str, int]:
-        """Remove the rows of the batch whose id was there already.
-
-        Returns:
-            How many they are, of each table with any.
-        """
-        self._remove_repeats()
-        repeats, self._repeats = self._repeats, Counter()
-        return repeats
-
-    def _remove_repeats(self) -> None:
-        for table, hashes in self._known.repeated():
-            name = self._warehouse.name(table)
-            self._repeats[table] += self._workbench.value(
-                f"""DELETE FROM {name} WHERE rowid IN (
-                    SELECT rowid FROM (
-                        SELECT rowid, row_number() OVER (PARTITION BY id ORDER BY rowid) AS place
-                        FROM {name} WHERE hash(id) IN ({hashes})
-                    ) WHERE place > 1
-                )"""  # noqa: S608
-            )
-
     def _one_row_per_id(
-        self, stream: Stream, typed: Typed, *, may_repeat: bool
+        self, stream: Stream, table: Table, typed: Typed
     ) -> tuple[Typed, list[Assignment]]:
-        """Make sure that each id is there once.
+        """Make sure that each id is there once, unless that is shown later.
 
         Of an event the first record counts; of an object the last value of each property that its
         records carry (W31).
@@ -200,7 +176,8 @@ class Merger:
             else:
                 assignments.append(Assignment(column.name))
                 merged[name] = f"arg_max({name}, __line)"
-        if may_repeat or not stream.key or not (superseded := self._supersede(stream, typed)):
+        is_trusted = self._may_trust(stream) and self._trust.has(table)
+        if is_trusted or not stream.key or not (superseded := self._supersede(stream, typed)):
             return typed, assignments
         rows = f"(SELECT * FROM {typed.rows} ANTI JOIN {_SUPERSEDED} USING (__line))"  # noqa: S608
         ids = f"(SELECT * FROM {typed.ids} ANTI JOIN {_SUPERSEDED} USING (__line))"  # noqa: S608
@@ -241,26 +218,14 @@ class Merger:
         return narrowed, [*others, Assignment(OVERFLOW, merge_json=True)]
 
     def _write(
-        self,
-        stream: Stream,
-        typed: Typed,
-        table: Table,
-        assignments: Sequence[Assignment],
-        *,
-        may_repeat: bool,
+        self, stream: Stream, typed: Typed, table: Table, assignments: Sequence[Assignment]
     ) -> tuple[int, int]:
         """Returns how many rows were inserted, and how many updated."""
         names = ["id", *(assignment.column for assignment in assignments)]
         columns = ", ".join(map(quote, names))
-        rows, count, existing = typed.rows, typed.count, 0
+        rows, count = typed.rows, typed.count
+        existing = self._find_existing(stream, typed, table) if stream.key and count else 0
         is_event = table.collection is Collection.EVENT
-        is_known = self._known.have(table.name)
-        if stream.key and table.is_new and not is_known and self._warehouse.is_empty(table.name):
-            self._known.begin(table.name)
-        if may_repeat:
-            self._known.take(table.name, typed.ids, count)
-        elif stream.key and (suspects := self._known.suspects(table.name, typed.ids, count)):
-            existing = self._warehouse.find_existing(table.name, suspects)
         if existing < count:
             new = f"{rows} ANTI JOIN {_EXISTING} USING (id)" if existing else rows
             if is_event:
@@ -276,6 +241,29 @@ class Merger:
             f"FROM {rows} SEMI JOIN {_EXISTING} USING (id)",
         )
         return count - existing, existing
+
+    def _find_existing(self, stream: Stream, typed: Typed, table: Table) -> int:
+        """Make ``__existing``: ids that the table has. Returns how many."""
+        name, count = table.name, typed.count
+        if self._may_trust(stream):
+            if self._trust.begin(table):
+                return 0
+            existing = self._warehouse.find_existing(name, typed.ids)
+            self._trust.tell(name, existing, count)
+            return existing
+        if table.is_new and not self._known.have(name) and self._warehouse.is_empty(name):
+            self._known.begin(name)
+        suspects = self._known.suspects(name, typed.ids, count)
+        return self._warehouse.find_existing(name, suspects) if suspects else 0
+
+    def _may_trust(self, stream: Stream) -> bool:
+        """Whether nothing forbids that an id is in the table twice for a while."""
+        return (
+            stream.collection is Collection.EVENT
+            and bool(stream.key)
+            and not self._warehouse.dialect.enforces_keys
+            and not self._activity.is_table
+        )
 
     def _delete(self, rows: str, table: Table, layout: Layout) -> int:
         """Delete objects that the tap marks as deleted, if that is wished for."""

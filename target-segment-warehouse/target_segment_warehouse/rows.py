@@ -21,6 +21,7 @@ from target_segment_warehouse.reports import Entry
 from target_segment_warehouse.shape import Read, Seen, Shape, shape_of
 from target_segment_warehouse.staging import Staged, stage, unstage
 from target_segment_warehouse.streams import Stream
+from target_segment_warehouse.trust import Trust
 from target_segment_warehouse.warehouses.base import Warehouse
 
 _HEAD_GROWTH = 8
@@ -36,6 +37,7 @@ class RowLoader:
         options: The user's settings.
         seen: What is known of each stream, by name; outlives the transaction.
         known: The ids of tables that this run found empty; outlives it too.
+        trust: Events that need no look before they are inserted.
 
     Attributes:
         discards: Values of which only a replacement was loaded.
@@ -48,6 +50,7 @@ class RowLoader:
         options: Options,
         seen: dict[str, Seen],
         known: KnownIds,
+        trust: Trust,
     ) -> None:
         self._warehouse = warehouse
         self._workbench = warehouse.workbench
@@ -55,7 +58,7 @@ class RowLoader:
         self._seen = seen
         self._careful = CarefulTyper(warehouse, options)
         self._quick = QuickTyper(warehouse, options)
-        self._merger = Merger(warehouse, activity, known, hard_delete=options.hard_delete)
+        self._merger = Merger(warehouse, activity, known, trust, hard_delete=options.hard_delete)
         self.discards: list[Discard] = []
 
     def load(self, piece: Piece, table: Table, stamps: Stamps) -> Entry:
@@ -93,10 +96,6 @@ class RowLoader:
             if not rest:
                 return entry
             head *= _HEAD_GROWTH
-
-    def remove_repeats(self) -> Mapping[str, int]:
-        """Remove the rows of the batch whose id was there already; how many, of which table."""
-        return self._merger.remove_repeats()
 
     def _know(self, stream: Stream, table: Table) -> Seen:
         seen = self._seen.get(stream.name)
