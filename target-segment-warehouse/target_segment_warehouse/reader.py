@@ -139,13 +139,13 @@ def _blocks(source: IO[str], idle: Callable[[], None]) -> Iterator[bytes]:
 
 def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Cut blocks at line ends; the last line needs none."""
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     for block in blocks:
         end = block.rfind(b"\n") + 1
         if not end:
             parts.append(block)
             continue
-        parts.append(block[:end])
+        parts.append(memoryview(block)[:end])
         yield b"".join(parts)
         parts = [block[end:]] if end < len(block) else []
     if parts:
