@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ FORWARDER_PREFIX = "forward:"
 
 SOURCE_HEADER = "x-source"
 """Header of a delivery that did not come by webhook: says where from. It is not passed on."""
+
+IDENTITY = "log.identity"
+"""The setting by which a log is told from others."""
 
 ErrorKind = Literal["locked", "full", "corrupt", "not_a_log", "missing", "unavailable", "position"]
 
@@ -203,6 +207,10 @@ class EventLog(ABC):
     @abstractmethod
     def put_if_absent(self, key: str, value: str) -> str:
         """Store a setting unless there is one; return the one that stands."""
+
+    def identity(self) -> str:
+        """What tells this log from every other one, also from one that stands in its place."""
+        return self.get(IDENTITY) or self.put_if_absent(IDENTITY, str(uuid.uuid4()))
 
     @abstractmethod
     def lease(self, name: str, owner: str, seconds: float) -> bool:

@@ -147,6 +147,7 @@ class LogFile:
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
         """A connection that is nobody else's as long as the block runs."""
+        self._check_in_place()
         try:
             connection = self._idle_readers.pop()
         except IndexError:
@@ -217,7 +218,11 @@ class LogFile:
         return found.st_dev, found.st_ino
 
     def _check_in_place(self) -> None:
-        """Refuse to write into a file that was moved or deleted: nobody would find it again."""
+        """Refuse a file that was moved or deleted.
+
+        What is written to it nobody would find again; who reads it would never see what comes to
+        the one in its place.
+        """
         try:
             in_place = self._find_identity() == self._identity
         except OSError:

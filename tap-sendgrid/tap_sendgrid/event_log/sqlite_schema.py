@@ -10,7 +10,7 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
-from tap_sendgrid.event_log.base import EventLogError
+from tap_sendgrid.event_log.base import IDENTITY, EventLogError
 
 APPLICATION_ID = 0x53474C47  # "SGLG", so that no other database is taken for a log
 SCHEMA_VERSION = 1
@@ -71,9 +71,7 @@ def create_log(path: Path) -> None:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
-            connection.execute(
-                "INSERT INTO settings VALUES ('log.identity', ?)", (str(uuid.uuid4()),)
-            )
+            connection.execute("INSERT INTO settings VALUES (?, ?)", (IDENTITY, str(uuid.uuid4())))
         sync(new)
         try:
             os.link(new, path)

@@ -79,17 +79,47 @@ def open_log(tap: Tap, streams: Sequence[EventStream], *, create: bool = False) 
             url,
         )
         return None
-    end = log.end()
-    if furthest > end:
+    try:
+        _check_state(tap, log, url, streams)
+    except BaseException:
         log.close()
-        raise EventLogError(
-            "position",
-            f"the event log {url} ends at offset {end}, but the state says that {furthest} was "
-            "read: it belongs to another log. Set event_log_url to the log of this state, or "
-            "clear the state of the event streams to read this log from its start (events that "
-            "are in the warehouse already do not come twice).",
-        )
+        raise
     return log
+
+
+def _check_state(tap: Tap, log: EventLog, url: str, streams: Sequence[EventStream]) -> None:
+    """See whether the bookmarks are of this log, and whether what follows them is still there.
+
+    Raises:
+        EventLogError: The state belongs to another log.
+    """
+    identity, status = log.identity(), log.status()
+    for stream in streams:
+        problem = ""
+        if stream.bookmarked_log not in {None, identity}:
+            problem = f"is not the one that the state of '{stream.name}' was read from"
+        elif stream.bookmark > status.end:
+            problem = (
+                f"ends at offset {status.end}, but the state of '{stream.name}' says that "
+                f"{stream.bookmark} was read: it belongs to another log"
+            )
+        if problem:
+            raise EventLogError(
+                "position",
+                f"the event log {url} {problem}. Set event_log_url to the log of this state, or "
+                "clear the state of the event streams to read this log from its start (events "
+                "that are in the warehouse already do not come twice).",
+            )
+    behind = [stream for stream in streams if 0 < stream.bookmark < status.first - 1]
+    if behind:
+        tap.logger.warning(
+            "The event log no longer has what came after the state of %s (offset %d): it begins "
+            "at offset %d. What was trimmed is not synced; if the pipeline's consumer has another "
+            "name than before, see event_log_consumer.",
+            ", ".join(stream.name for stream in behind),
+            min(stream.bookmark for stream in behind),
+            status.first,
+        )
 
 
 def commit_position(tap: Tap, log: EventLog, streams: Sequence[EventStream]) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from singer_sdk.helpers.types import Context, Record
 
 LOG_OFFSET = "log_offset"
+LOG = "log"
+"""Beside the offset a bookmark has the identity of the log: in another one it means nothing."""
 
 
 class EventStream(Stream):
@@ -57,13 +59,26 @@ class EventStream(Stream):
         return value if type(value) is int and state.get("replication_key") == LOG_OFFSET else 0
 
     @property
+    def bookmarked_log(self) -> str | None:
+        """The identity of the log that the bookmark is an offset of; None if it does not say."""
+        state = self.tap_state.get("bookmarks", {}).get(self.name, {})
+        return state.get(LOG) if self.bookmark else None
+
+    @property
     def start(self) -> int:
         """The offset to read after: the bookmark, or 0 where a full refresh is asked for."""
         return self.bookmark if self.replication_method == "INCREMENTAL" else 0
 
-    def advance(self, offset: int) -> None:
-        """Set the bookmark: all deliveries up to ``offset`` are read. Writes no message."""
-        self.stream_state.update(replication_key=LOG_OFFSET, replication_key_value=offset)
+    def advance(self, offset: int, log: str) -> None:
+        """Set the bookmark: all deliveries of a log up to ``offset`` are read. Writes no message.
+
+        Args:
+            offset: An offset in the log.
+            log: The log's identity.
+        """
+        self.stream_state.update(
+            {"replication_key": LOG_OFFSET, "replication_key_value": offset, LOG: log}
+        )
         self.state_manager.is_flushed = False
 
     def deselected(self) -> frozenset[str]:

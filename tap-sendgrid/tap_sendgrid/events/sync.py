@@ -118,6 +118,7 @@ class _Pass:
     ) -> None:
         self._tap = tap
         self._log = log
+        self._identity = log.identity()
         self._streams = streams
         self._writer = writer
         self._stopped = stopped
@@ -210,7 +211,7 @@ class _Pass:
         self._records_at_state = self._records
         self._position_at_state = self._position
         for stream in self._streams:
-            stream.advance(max(self._position, self._starts[stream.name]))
+            stream.advance(max(self._position, self._starts[stream.name]), self._identity)
         self._writer.flush()
         self._tap.state_writer.write_state(self._tap.state)
 

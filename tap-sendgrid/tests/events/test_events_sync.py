@@ -194,7 +194,9 @@ def test_two_taps_on_one_log_have_a_position_each(log: EventLog, run_tap: RunTap
 
 def test_the_state_of_another_log_is_refused(log: EventLog, run_tap: RunTap) -> None:
     fill(log, 2)
-    with pytest.raises(EventLogError, match="ends at offset 2, but the state says that 7") as error:
+    with pytest.raises(
+        EventLogError, match="ends at offset 2, but the state of '_open' says that 7"
+    ) as error:
         run_tap(state=state_at(_open=7, click=1))
     assert error.value.kind == "position"
 
