@@ -64,8 +64,10 @@ class Trust:
             repeated: How many events came last that were there already.
             count: Of how many.
         """
-        is_trusted = repeated * _FEW <= count
-        (self._trusted.add if is_trusted else self._trusted.discard)(table)
+        if repeated * _FEW > count:
+            self._trusted.discard(table)
+        elif table not in self._trusted and not self._warehouse.forbids_repeats(table):
+            self._trusted.add(table)
 
     def remove_repeats(self) -> Mapping[str, int]:
         """Remove events taken on trust whose id was there already, or came before.

@@ -181,3 +181,21 @@ def test_a_property_called_as_duckdb_calls_the_numbers_of_rows(tmp_path: Path, n
     with duckdb.connect(str(path), read_only=True) as connection:
         found = connection.sql("SELECT rowid, count(*) FROM s.opens GROUP BY ALL ORDER BY 1")
         assert found.fetchall() == [(5, 80), (None, 40)]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["id VARCHAR PRIMARY KEY, n BIGINT", "id VARCHAR UNIQUE, n BIGINT", "id VARCHAR, n BIGINT"],
+)
+def test_a_table_with_a_key_is_never_trusted(tmp_path: Path, looks: list[str], key: str) -> None:
+    path = tmp_path / "w.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE SCHEMA s")
+        connection.execute(
+            f"CREATE TABLE s.opens (received_at TIMESTAMPTZ, uuid_ts TIMESTAMPTZ, {key})"
+        )
+        if "UNIQUE" not in key and "KEY" not in key:
+            connection.execute("CREATE UNIQUE INDEX one ON s.opens (id)")
+    load(path, [*((n, 1) for n in range(60)), (59, 2), (3, 2)], 1000, 300)
+    assert stored(path) == sorted((str(n), "1") for n in range(60))
+    assert len(looks) > 2

@@ -259,6 +259,10 @@ class Warehouse(abc.ABC):
         """Whether the table has no rows."""
         return not self.query(f"SELECT 1 FROM {self.name(table)} LIMIT 1")  # noqa: S608
 
+    def forbids_repeats(self, table: str) -> bool:
+        """Whether the engine sees to it that no value of some column is in the table twice."""
+        return self.dialect.enforces_keys
+
     def are_exact_floats(self, table: str, column: str) -> bool:
         """Whether every integer of a column is the same number as a 64-bit float."""
         name = quote(column)

@@ -195,6 +195,19 @@ class DuckDB(Warehouse):
     def key_clause(self, table: str) -> str:
         return " NOT NULL"
 
+    def forbids_repeats(self, table: str) -> bool:
+        # Not in a table of ours; in one that somebody made before.
+        where = (
+            f"database_name = '{_CATALOG}' AND schema_name = {literal(self.schema)} "
+            f"AND table_name = {literal(table)}"
+        )
+        found = self.query(
+            f"SELECT 1 FROM duckdb_constraints() WHERE {where} "  # noqa: S608
+            "AND constraint_type IN ('PRIMARY KEY', 'UNIQUE') "
+            f"UNION ALL SELECT 1 FROM duckdb_indexes() WHERE {where} AND is_unique"
+        )
+        return bool(found)
+
     def change_type(self, table: str, column: str, old: Type | None, new: Type) -> bool:
         self.execute(
             f"ALTER TABLE {self.name(table)} ALTER COLUMN {quote(column)} "
