@@ -11,7 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -83,6 +83,11 @@ class Records:
         if len(self._blocks) != 1:
             self._blocks = [b"".join(self._blocks)]  # once: growing it would copy it many times
         return self._blocks[0]
+
+    def split_lines(self) -> list[bytes]:
+        """The JSON text of each record."""
+        text, ends = self.text, self._ends()
+        return [text[start:end].rstrip(b"\n") for start, end in pairwise(ends)]
 
     def is_utf8(self) -> bool:
         """Whether the text is UTF-8."""

@@ -6,9 +6,10 @@ come here with a record.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Raw
 from singer_sdk.exceptions import InvalidRecord
@@ -18,6 +19,9 @@ from singer_sdk.sinks.core import JSONSchemaValidator
 
 from target_segment_warehouse.messages import Record, Schema
 from target_segment_warehouse.streams import Stream
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
 
 MakeStream = Callable[[str, Mapping[str, Any], list[str] | None], Stream]
 
@@ -38,7 +42,7 @@ class RecordMapper:
         self._make_stream = make_stream
         self._validate = bool(config.get("validate_records"))
         self._validators: dict[str, JSONSchemaValidator] = {}
-        self._mapped: dict[str, bool] = {}
+        self._changed: dict[str, bool] = {}
 
     def register(self, message: Schema) -> list[Stream]:
         """The streams that a SCHEMA message stands for, after maps."""
@@ -60,7 +64,7 @@ class RecordMapper:
             )
             if self._validate:
                 self._validators[stream_map.stream_alias] = JSONSchemaValidator(schema)
-        self._mapped[message.stream] = self._validate or not all(
+        self._changed[message.stream] = not all(
             type(stream_map) is SameRecordTransform and not stream_map.flattening_enabled
             for stream_map in self._mapper.stream_maps[message.stream]
         )
@@ -74,7 +78,11 @@ class RecordMapper:
 
     def is_mapped(self, name: str) -> bool:
         """Whether the stream's records have to pass through ``transform``."""
-        return self._mapped[name]
+        return self._validate or self._changed[name]
+
+    def changes(self, name: str) -> bool:
+        """Whether the stream's records come out of ``transform`` other than they went in."""
+        return self._changed[name]
 
     def transform(self, message: Record, line: int) -> Iterator[tuple[str, Raw]]:
         """The records, each with its stream, that a record becomes.
@@ -92,7 +100,7 @@ class RecordMapper:
                 except InvalidRecord as error:
                     raise InvalidRecord(
                         f"Line {line} of the input: a record of stream '{message.stream}' does not "
-                        f"match its schema: {error.error_message}",
+                        f"match its schema{_where(error)}.",
                         {},
                     ) from None
             yield stream_map.stream_alias, Raw(serialize_json(record).encode())
@@ -103,3 +111,10 @@ class RecordMapper:
             for stream_map in self._mapper.stream_maps[name]
             if not isinstance(stream_map, RemoveRecordTransform)
         ]
+
+
+def _where(error: InvalidRecord) -> str:
+    """Which property breaks which rule of the schema; not its value, which may be anybody's."""
+    cause = cast("ValidationError", error.__cause__)
+    rule = f"{cause.validator}: {json.dumps(cause.validator_value, default=str)[:200]}"
+    return f": {cause.json_path} breaks the rule {rule}"

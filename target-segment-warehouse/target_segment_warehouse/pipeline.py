@@ -15,10 +15,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Raw
 from singer_sdk.exceptions import RecordsWithoutSchemaException
 
 from target_segment_warehouse.batch import Activation, Batch, Files, Rows, Segment, largest
-from target_segment_warehouse.files import remove_files, size_of
+from target_segment_warehouse.files import BatchFileError, read_files, remove_files, size_of
 from target_segment_warehouse.maps import RecordMapper
 from target_segment_warehouse.messages import (
     ActivateVersion,
@@ -118,10 +119,11 @@ class Pipeline:
         opened = self._open
         for line, message in zip(lines, messages, strict=True):
             if type(message) is not Record:
+                self._batch.rows = self._limits.rows - room
                 self._receive_other(message, line)
                 if self._batch.bytes >= self._limits.bytes:
                     self.flush()
-                    room = self._limits.rows
+                room = self._limits.rows - self._batch.rows
                 continue
             rows = opened.get(message.stream)
             if rows is None or rows.version != message.version:
@@ -137,9 +139,14 @@ class Pipeline:
                 self._batch.rows = self._limits.rows - room
                 self.flush()
                 room = self._limits.rows
-        self._settle()
         self._batch.rows = self._limits.rows - room
         self._batch.bytes += size
+        self._settle()
+
+    def _settle(self) -> None:
+        """Put what came last where it is held, and hand over what is enough to be loaded."""
+        for rows in (*self._open.values(), *self._open_mapped.values()):
+            rows.settle()
         if self._batch.bytes >= self._limits.bytes or self._is_of_age():
             self.flush()
         elif sum(segment.size for segment in self._batch.segments) >= PART_BYTES:
@@ -208,10 +215,6 @@ class Pipeline:
         self._thread.submit(self._loader.close, failure)
         self._thread.shutdown()
 
-    def _settle(self) -> None:
-        for rows in (*self._open.values(), *self._open_mapped.values()):
-            rows.settle()
-
     def _load(self, batch: Batch | None) -> None:
         self._loader.load()
         if batch is not None:
@@ -243,14 +246,17 @@ class Pipeline:
         elif isinstance(message, Schema):
             self._receive_schema(message, line)
         elif isinstance(message, BatchMessage):
-            self._batch.urls += message.manifest
             for stream in self._known(message.stream, line):
                 size = size_of(message.manifest, message.encoding)
                 files = Files(
                     stream, message.encoding, message.manifest, line, message.version, size
                 )
+                if self._mapper.changes(message.stream):
+                    self._receive_mapped_files(message.stream, files)
+                    break  # the maps make the records of all of its streams
                 self._append(files)
                 self._batch.bytes += size
+            self._batch.urls += message.manifest
         elif isinstance(message, ActivateVersion):
             for stream in self._known(message.stream, line):
                 self._append(Activation(stream, message.version))
@@ -298,6 +304,21 @@ class Pipeline:
         self._append(rows)
         opened[stream.name] = rows
         return rows
+
+    def _receive_mapped_files(self, stream: str, files: Files) -> None:
+        """As if the records had come one by one: maps may have to take something out of them."""
+        for records, place in read_files([files]):
+            json_records = records.as_json()
+            for line, text in zip(json_records.lines, json_records.split_lines(), strict=True):
+                message = Record(stream, Raw(text), None, files.version)
+                try:
+                    self._batch.rows += self._receive_mapped(message, files.line)
+                except ValueError:
+                    raise BatchFileError(f"The {place.of(line)} is not valid JSON.") from None
+                self._batch.bytes += len(text)
+                if self._batch.rows >= self._limits.rows:
+                    self.flush()
+            self._settle()
 
     def _receive_mapped(self, message: Record, line: int) -> int:
         """The slow path, one record at a time. Returns how many rows it became."""

@@ -273,10 +273,14 @@ def _readable() -> Iterator[None]:
 
 
 def _reason(error: adbc_driver_manager.Error) -> str:
-    """What Postgres says, without the driver's own words before it."""
+    """What Postgres says, without the driver's own words before it, and without values.
+
+    Its details of an error are for instance the row at fault.
+    """
     text = str(error)
     for mark in ("ERROR:", "FATAL:"):
         text = text.partition(mark)[2] or text
-    text = text.partition("Query was:")[0]
+    for mark in ("Query was:", "DETAIL:", "CONTEXT:"):
+        text = text.partition(mark)[0]
     text = " ".join(text.replace("SQLSTATE:", "code").split()).rstrip(". ")
     return f"{text}."

@@ -181,6 +181,28 @@ def test_a_bad_batch_file_is_named(warehouse: Warehouse, name: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
+def test_a_bad_line_of_a_file_that_maps_change_is_named(warehouse: Warehouse) -> None:
+    path = warehouse.folder / "rows.jsonl"
+    path.write_text(f'{{"id":"1"}}\n{{"id":"{SECRET}\n')
+    message = {
+        "type": "BATCH",
+        "stream": "t",
+        "encoding": {"format": "jsonl", "compression": "none"},
+        "manifest": [path.as_uri()],
+    }
+    result = warehouse.run(schema("t"), message, stream_maps={"t": {"x": "1"}})
+    result.failed("record 2 of", "rows.jsonl", "not valid JSON")
+    assert SECRET not in result.stderr
+
+
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
+def test_a_record_that_is_not_valid_is_named_without_its_values(warehouse: Warehouse) -> None:
+    lines = [schema("t", {"id": "string", "n": "integer"}), record("t", id="1", n=SECRET)]
+    result = warehouse.run(*lines, validate_records=True).failed("Line 2", "$.n", "type")
+    assert SECRET not in result.stderr
+
+
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
 def test_batch_files_that_are_odd_but_right(warehouse: Warehouse) -> None:
     plain, empty = warehouse.folder / "plain.jsonl", warehouse.folder / "empty.jsonl"
     plain.write_bytes(b'{"id":"1","s":"\\ud800","n":1}\r\n\n  {"id":"2","n":1e400}')  # no gzip

@@ -82,6 +82,36 @@ def test_batch_rows_are_treated_as_records(warehouse: Warehouse, kind: str) -> N
     assert warehouse.rows("one", *columns) == warehouse.rows("two", *columns)
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "plain", "parquet"])
+def test_stream_maps_change_the_records_of_files_too(warehouse: Warehouse, kind: str) -> None:
+    properties = {"id": "string", "email": "string", "n": "integer"}
+    rows = [{"id": f"{n}", "email": f"{n}@x.io", "n": n} for n in range(30)]
+    message = batch(warehouse, "people", *rows, kind=kind)
+    warehouse.load(
+        schema("people", properties),
+        record("people", id="before", email="a", n=1),
+        message,
+        record("people", id="1", email="b", n=100),
+        schema("gone"),
+        batch(warehouse, "gone", {"id": "1"}),
+        stream_maps={
+            "people": {
+                "email": None,
+                "__filter__": "record['n'] != 3",
+                "twice": "int(record['n']) * 2",
+            },
+            "gone": "__NULL__",
+        },
+        max_batch_rows=7,
+        clean_up_batch_files=True,
+    )
+    assert "email" not in warehouse.types("people")
+    assert "gone" not in warehouse.relations()
+    twice = {f"{n}": 2 * n for n in range(30) if n != 3} | {"before": 2, "1": 200}
+    assert warehouse.by_id("people", "twice") == twice
+    assert not Path(message["manifest"][0].removeprefix("file://")).exists()
+
+
 def test_batch_files_stay_where_they_are_and_state_follows(warehouse: Warehouse) -> None:
     message = batch(warehouse, "t", {"id": "1"})
     result = warehouse.load(events("t"), message, state({"t": 1}))
