@@ -285,6 +285,11 @@ def repair(event_log_url: str) -> None:
     )
     for first, last in result.lost:
         click.echo(f"Lost: offsets {first} to {last}" if last > first else f"Lost: offset {first}")
+    if result.mended:
+        click.echo(
+            f"{result.mended:,} of the saved have their body only: their headers, or the time of "
+            "their arrival, could not be read"
+        )
     if result.quarantined:
         click.echo(f"{result.quarantined:,} whose checksum was wrong are in quarantine")
 
