@@ -16,7 +16,7 @@ from tap_sendgrid.event_log.base import EventLogError
 from tap_sendgrid.event_log.micros import from_micros, to_micros
 from tap_sendgrid.event_log.sqlite_file import as_log_error, connect, translated
 from tap_sendgrid.event_log.sqlite_rows import HEADERS, as_json, headers_of
-from tap_sendgrid.event_log.sqlite_schema import create_log, sync
+from tap_sendgrid.event_log.sqlite_schema import check_file_is_log, create_log, sync
 
 BATCH_ROWS = 200
 _COPIED_WHOLE = ("positions", "settings", "counts", "quarantine")
@@ -50,11 +50,18 @@ def repair_log(path: str | Path) -> RepairResult:
         path: The damaged log; no receiver or tap may have it open.
 
     Raises:
-        EventLogError: The log is in use, or is not even a database any more.
+        EventLogError: The log is in use, or is not even a database any more, or was none of ours:
+            an empty log is not to take the place of somebody's database.
     """
     path = Path(path)
     if not path.exists():
         raise EventLogError("unavailable", f"there is no event log at {path}")
+    try:
+        check_file_is_log(path)
+    except OSError as error:
+        raise EventLogError(
+            "unavailable", f"the event log {path} cannot be opened ({error.strerror})"
+        ) from error
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     result = RepairResult(path.with_name(f"{path.name}.damaged-{stamp}"))
     new = path.with_name(f".{path.name}.repaired-{os.getpid()}")

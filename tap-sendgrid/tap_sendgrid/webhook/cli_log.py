@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import click
 import msgspec
 import requests
 
-from tap_sendgrid.event_log import EventLog, LoggedDelivery, open_event_log
+from tap_sendgrid.event_log import EventLog, LoggedDelivery, open_event_log, sqlite_path
 from tap_sendgrid.webhook.body import summarise
 from tap_sendgrid.webhook.forward import consumer_name, post
 from tap_sendgrid.webhook.options import MOMENT, log_option
@@ -274,12 +274,11 @@ def repair(event_log_url: str) -> None:
     """Save what can be read of a damaged SQLite log into a new file; the receiver must be off."""
     from tap_sendgrid.event_log.sqlite_repair import repair_log
 
-    parts = urlsplit(event_log_url)
-    if parts.scheme != "sqlite":
+    if urlsplit(event_log_url).scheme != "sqlite":
         raise click.UsageError(
             "only a SQLite log has a file to repair; a NATS cluster heals itself"
         )
-    result = repair_log(unquote(parts.path[1:]))
+    result = repair_log(sqlite_path(event_log_url))
     click.echo(
         f"Saved {result.deliveries:,} deliveries; the damaged file is kept as {result.damaged_file}"
     )

@@ -279,6 +279,29 @@ def test_damaged_headers_in_quarantine_are_found_and_do_not_get_back_into_the_lo
     repaired.close()
 
 
+@pytest.mark.parametrize("kind", ["other", "newer", "empty", "text", "folder"])
+def test_what_is_no_log_is_not_repaired(path: Path, kind: str) -> None:
+    if kind == "newer":
+        SQLiteEventLog(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        if kind == "other":
+            connection.execute("CREATE TABLE customers (name)")
+        elif kind == "newer":
+            connection.execute("PRAGMA user_version = 99")
+    if kind == "text":
+        path.write_bytes(b"not a database at all, but long enough" * 50)
+    if kind == "folder":
+        path.unlink()
+        path.mkdir()
+    before = None if kind == "folder" else path.read_bytes()
+    with pytest.raises(
+        EventLogError, match=r"not an event log|newer tap-sendgrid|cannot be opened"
+    ):
+        repair_log(path)
+    assert before is None or path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
 @pytest.mark.parametrize("cut", [0.35, 0.6, 0.95])
 def test_a_torn_file_gives_up_what_is_readable_at_its_offsets(path: Path, cut: float) -> None:
     stored = write_bodies(path, 400)

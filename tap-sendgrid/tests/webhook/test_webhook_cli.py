@@ -137,6 +137,13 @@ def test_check_and_repair(run: Run, log: EventLog, tmp_path: Path) -> None:
     assert run("check").output == "All is well\n"
 
 
+def test_repair_of_an_address_without_a_file(run: Run) -> None:
+    for url in ("sqlite:///", "sqlite://events.db", "sqlite:///nowhere.db"):
+        result = run("repair", "--event-log-url", url)
+        assert result.exit_code == 1
+        assert re.search(r"is no SQLite address|there is no event log", result.output)
+
+
 def test_url_prints_the_same_secret_paths_each_time(run: Run) -> None:
     first = run("url", "--base", "https://x.example.com/").output
     assert first == run("url", "--base", "https://x.example.com").output
