@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +16,6 @@ import msgspec
 import requests
 
 from tap_sendgrid.event_log import EventLog, LoggedDelivery, open_event_log, sqlite_path
-from tap_sendgrid.webhook.body import summarise
 from tap_sendgrid.webhook.forward import consumer_name, post
 from tap_sendgrid.webhook.options import MOMENT, log_option
 from tap_sendgrid.webhook.report import size
@@ -159,23 +159,46 @@ def export(
     offset: str | None,
     deliveries: bool,
 ) -> None:
-    """Write events as JSON lines to standard output, each exactly as SendGrid sent it."""
+    """Write events as JSON lines to standard output, each exactly as SendGrid sent it.
+
+    Those are the events that the tap makes records of. What it reads of a body that is no JSON is
+    written as the tap reads it.
+    """
     log = open_event_log(event_log_url, create=False)
     out = sys.stdout.buffer
     for logged in _select(log, since, until, offset):
         if deliveries:
             out.write(_delivery_line(logged))
             continue
-        try:
-            events = _raw_events.decode(logged.delivery.body)
-        except (msgspec.MsgspecError, RecursionError):
-            click.echo(f"Left out delivery {logged.offset}: no list of events", err=True)
-            continue
-        for event in events:
-            # Line breaks can only stand between the tokens of JSON, never within.
-            out.write(bytes(event).replace(b"\r", b"").replace(b"\n", b"") + b"\n")
+        rejected: list[str] = []
+        for line in _event_lines(logged.delivery.body, rejected):
+            out.write(line + b"\n")
+        if rejected:
+            reasons = "; ".join(rejected[:10]) + (" ..." if len(rejected) > 10 else "")
+            click.echo(f"Left out of delivery {logged.offset}: {reasons}", err=True)
     out.flush()
     log.close()
+
+
+def _event_lines(body: bytes, rejected: list[str]) -> Iterator[bytes]:
+    """The events of a body that the tap takes; ``rejected`` takes the reasons for what is none."""
+    from tap_sendgrid.events.parse import events_of  # brings the SDK, a second to import
+
+    events = [event for event, _ in events_of(body, rejected)]
+    try:
+        raws = [raw for raw in map(bytes, _raw_events.decode(body)) if raw[:1] == b"{"]
+    except (ValueError, RecursionError):
+        raws = []
+    if len(raws) == len(events):
+        for raw in raws:
+            # Line breaks can only stand between the tokens of JSON, never within.
+            yield raw.replace(b"\r", b"").replace(b"\n", b"")
+        return
+    for event in events:
+        try:
+            yield json.dumps(event, ensure_ascii=False).encode()
+        except RecursionError:
+            rejected.append(f"event {str(event.get('sg_event_id'))[:200]} is nested too deep")
 
 
 def _delivery_line(logged: LoggedDelivery) -> bytes:
@@ -224,15 +247,28 @@ def quarantine_list(event_log_url: str, show: bool) -> None:
 @click.argument("ids", type=int, nargs=-1)
 @click.option("--force", is_flag=True, help="Also those that still cannot be read.")
 def quarantine_retry(event_log_url: str, ids: tuple[int, ...], force: bool) -> None:
-    """Put deliveries back at the end of the log: those given, or all that can be read by now."""
+    """Put deliveries back at the end of the log: those given, or all that can be read by now.
+
+    What the tap would set aside again, whole or in part, stays.
+    """
+    # They bring the SDK, a second to import.
+    from tap_sendgrid.events.convert import Converter
+    from tap_sendgrid.events.fields import EVENT_TYPES
+    from tap_sendgrid.events.records import QuickRecords
+
     log = open_event_log(event_log_url, create=False)
+    records = QuickRecords(Converter({event_type.stream: () for event_type in EVENT_TYPES}))
     good, bad, last = [], 0, 0
     while items := log.quarantined(last):
         for item in items:
             last = item.id
             if ids and item.id not in ids:
                 continue
-            if force or summarise(item.delivery.body).problem is None:
+            rejected: list[str] = []
+            if not force:
+                for _ in records.records(item.delivery, (), rejected, Counter()):
+                    pass  # only the reasons count: with one, the tap would set it aside again
+            if not rejected:
                 good.append(item.id)
             else:
                 bad += 1

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from tap_sendgrid.event_log import Delivery, EventLog, open_event_log
+from tap_sendgrid.events.convert import Converter
+from tap_sendgrid.events.fields import EVENT_TYPES
+from tap_sendgrid.events.reader import convert_delivery
 from tap_sendgrid.webhook.cli import main
 
 NOW = datetime.now(UTC)
@@ -81,13 +84,45 @@ def test_export_writes_each_event_as_it_came(log_url: str, log: EventLog) -> Non
     lines, said = export()
     assert lines[:2] == [b'{"event": "open", "n": 0}', b'{"event": "click", "n": 0}']
     assert len(lines) == 10
-    assert said == "Left out delivery 6: no list of events\n"
+    assert said.startswith("Left out of delivery 6: not JSON")
+    assert said.count("\n") == 1
     lines, _ = export("--offset", "5-6", "--deliveries")
     first, second = map(json.loads, lines)
     assert (first["offset"], second["offset"]) == (5, 6)
     assert first["body"].endswith("]\r\n")
     assert second["body_base64"] == "/w=="
     assert second["headers"] == {"content-type": "x"}
+
+
+# What the tap makes of a body: how many records, and whether something of it is rejected.
+STRANGE = {
+    b'{"event": "open"}': (1, False),
+    b'\xef\xbb\xbf[{"event":"open"}]': (1, False),
+    b'[{"event":"open","n":NaN}]': (1, False),
+    b'[{"event":"open","n":"a\nb"}]': (1, False),
+    b'[1,{"event":"open"}]': (1, True),
+    b'[{"event":"open","n":' + b"[" * 5000 + b"]" * 5000 + b"}]": (0, True),
+    b"hello": (0, True),
+    b"[]": (0, False),
+}
+
+
+@pytest.mark.parametrize(("body", "outcome"), STRANGE.items())
+def test_export_and_retry_agree_with_the_tap(
+    run: Run, log: EventLog, body: bytes, outcome: tuple[int, bool]
+) -> None:
+    converter = Converter({event_type.stream: () for event_type in EVENT_TYPES})
+    tap = convert_delivery(converter, Delivery(body, NOW))
+    assert (len(tap.records), bool(tap.rejected)) == outcome
+    count, is_rejected = outcome
+    log.append([Delivery(body, NOW)])
+    log.quarantine(Delivery(body, NOW), "why", 1)
+    exported = run("export")
+    assert len(exported.stdout.splitlines()) == count
+    assert all(json.loads(line)["event"] == "open" for line in exported.stdout.splitlines())
+    assert ("Left out of delivery 1: " in exported.stderr) is is_rejected
+    assert f"Put back {0 if is_rejected else 1} " in run("quarantine", "retry").output
+    assert log.status().quarantined == int(is_rejected)
 
 
 def test_trim_and_forget(run: Run, log: EventLog) -> None:
