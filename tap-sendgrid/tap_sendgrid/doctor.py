@@ -18,7 +18,7 @@ from tap_sendgrid.api.errors import (
 )
 from tap_sendgrid.api.generation import Generation
 from tap_sendgrid.api.pages import rows_of
-from tap_sendgrid.event_log import EventLogError, open_event_log
+from tap_sendgrid.event_log import EventLogError, open_event_log, shown
 from tap_sendgrid.objects.base import MarketingStream, ObjectStream
 from tap_sendgrid.webhook.settings_api import EVENT_FLAGS
 
@@ -204,4 +204,6 @@ def _event_log(url: str) -> Finding:
     finally:
         log.close()
     last = "never" if status.last_received_at is None else status.last_received_at.isoformat()
-    return Finding("ok", "Event log", f"{url}, end at offset {status.end}, last delivery {last}")
+    return Finding(
+        "ok", "Event log", f"{shown(url)}, end at offset {status.end}, last delivery {last}"
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tap_sendgrid.api.client import Client
 from tap_sendgrid.doctor import examine
-from tap_sendgrid.event_log import open_event_log
+from tap_sendgrid.event_log import EventLog, open_event_log
 from tap_sendgrid.tap import TapSendGrid
 
 if TYPE_CHECKING:
@@ -100,3 +100,13 @@ def test_the_doctor_names_what_is_wrong(
     serve: Serve, options: dict[str, Any], config: dict[str, Any], about: str, found: str
 ) -> None:
     assert found in line(findings(serve(**options), **config), about)
+
+
+def test_the_doctor_shows_no_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def open_other(url: str, *, create: bool) -> EventLog:
+        return open_event_log(f"sqlite:///{tmp_path / 'events.db'}", create=True)
+
+    monkeypatch.setattr("tap_sendgrid.doctor.open_event_log", open_other)
+    tap = TapSendGrid(config={"event_log_url": "nats://me:s3cretpw@127.0.0.1:4222/events"})
+    found = line([str(finding) for finding in examine(tap)], "Event log")
+    assert found.startswith("ok    Event log: nats://***@127.0.0.1:4222/events, end at offset 0")

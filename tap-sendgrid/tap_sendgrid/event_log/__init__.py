@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -33,6 +34,7 @@ __all__ = [
     "Quarantined",
     "Trimmed",
     "open_event_log",
+    "shown",
     "sqlite_path",
 ]
 
@@ -78,6 +80,14 @@ def open_event_log(url: str, *, create: bool = True) -> EventLog:
         f"no event log is known for {parts.scheme or url!r}: write sqlite:///events.db or "
         "nats://host:4222/stream",
     )
+
+
+def shown(url: str) -> str:
+    """A log's address for people and their logs: without user, password or token."""
+    if url.startswith("sqlite:"):
+        return url  # nothing of it is secret, and an @ is part of the path
+    # A password with a / or ? in it is wrong, but no less secret. An option may have an @.
+    return re.sub(r"(?<=://)(?:[^?]*@|[^/]*@)", "***@", url, count=1)
 
 
 def sqlite_path(url: str) -> Path:
