@@ -17,10 +17,11 @@ import requests
 
 from tap_sendgrid.event_log import EventLog, LoggedDelivery, open_event_log, sqlite_path
 from tap_sendgrid.webhook.forward import consumer_name, post
-from tap_sendgrid.webhook.options import MOMENT, log_option
+from tap_sendgrid.webhook.options import EPOCH, MOMENT, log_option
 from tap_sendgrid.webhook.report import size
 
 APPEND_BYTES = 8 << 20
+QUARANTINE_ID = click.IntRange(1, (1 << 63) - 1)  # SQLite takes no greater number
 _raw_events = msgspec.json.Decoder(list[msgspec.Raw])
 
 range_options = (
@@ -47,13 +48,21 @@ def _select(
         try:
             low, high = int(first), int(last) if dash else int(first)
         except ValueError:
-            raise click.UsageError(f"{offset!r} is no offset: write 17, or 17-42") from None
-        return log.read(low - 1, min(high, log.end()))
+            low, high = 1, 0
+        if low > high:
+            raise click.UsageError(f"{offset!r} is no offset: write 17, or 17-42")
+        held = log.status()
+        if high < held.first or low > held.end:
+            held_ones = f"holds offsets {held.first} to {held.end}, none of {offset}"
+            raise click.ClickException(
+                f"the log {held_ones if held.first <= held.end else 'is empty'}"
+            )
+        return log.read(low - 1, min(high, held.end))
+    if since and until and since >= until:
+        raise click.UsageError(f"--since ({since:%Y-%m-%d %H:%M:%S}) is not before --until")
     if since is None and until is None:
         return log.read(0, log.end())
-    return log.find(
-        since or datetime(1970, 1, 1, tzinfo=UTC), until or datetime.now(UTC) + timedelta(days=1)
-    )
+    return log.find(since or EPOCH, until or datetime.now(UTC) + timedelta(days=1))
 
 
 @click.command()
@@ -244,7 +253,7 @@ def quarantine_list(event_log_url: str, show: bool) -> None:
 
 @quarantine.command(name="retry")
 @log_option
-@click.argument("ids", type=int, nargs=-1)
+@click.argument("ids", type=QUARANTINE_ID, nargs=-1)
 @click.option("--force", is_flag=True, help="Also those that still cannot be read.")
 def quarantine_retry(event_log_url: str, ids: tuple[int, ...], force: bool) -> None:
     """Put deliveries back at the end of the log: those given, or all that can be read by now.
@@ -281,7 +290,7 @@ def quarantine_retry(event_log_url: str, ids: tuple[int, ...], force: bool) -> N
 
 @quarantine.command(name="discard")
 @log_option
-@click.argument("ids", type=int, nargs=-1, required=True)
+@click.argument("ids", type=QUARANTINE_ID, nargs=-1, required=True)
 @click.confirmation_option(prompt="Delete them for good?")
 def quarantine_discard(event_log_url: str, ids: tuple[int, ...]) -> None:
     """Delete deliveries from quarantine for good."""

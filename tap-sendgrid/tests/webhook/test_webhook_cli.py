@@ -179,6 +179,43 @@ def test_repair_of_an_address_without_a_file(run: Run) -> None:
         assert re.search(r"is no SQLite address|there is no event log", result.output)
 
 
+@pytest.mark.parametrize(
+    ("command", "status", "text"),
+    [
+        ("replay --since 99999999999d", 2, "is before 1970"),
+        ("export --since 100000d", 2, "is before 1970"),
+        ("trim --older-than 99999999999d", 2, "is before 1970"),
+        ("gaps --since 9999-12-31T23:59:59-10:00", 2, "is no time"),
+        ("gaps --since 7d --until 0001-01-01", 2, "is before 1970"),
+        ("gaps --since 0001-01-01T00:00:00+10:00", 2, "is no time"),
+        ("export --since 1d --until 2d", 2, "is not before --until"),
+        ("quarantine discard --yes 99999999999999999999999", 2, "is not in the range"),
+        ("quarantine retry 99999999999999999999999", 2, "is not in the range"),
+        ("status --api-key SG.a.b --api-url api.sendgrid.com", 2, "https://api.sendgrid.com"),
+        ("status --api-key SG.a.b --api-url http://[", 2, "https://api.sendgrid.com"),
+        ("replay --offset 500-600", 1, "holds offsets 1 to 5, none of 500-600"),
+        ("replay --offset 6 --dry-run", 1, "holds offsets 1 to 5, none of 6"),
+        ("export --offset 99999999999999999999999", 1, "holds offsets 1 to 5"),
+        ("export --offset 0", 1, "holds offsets 1 to 5, none of 0"),
+        ("export --offset 10-5", 2, "write 17, or 17-42"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(
+    run: Run, log: EventLog, command: str, status: int, text: str
+) -> None:
+    fill(log)
+    result = run(*command.split())
+    assert (result.exit_code, text in " ".join(result.output.split())) == (status, True), (
+        result.output
+    )
+    assert log.end() == 5
+
+
+def test_no_offset_is_held_by_an_empty_log(run: Run, log: EventLog) -> None:
+    assert log.end() == 0
+    assert "the log is empty" in run("export", "--offset", "1").output
+
+
 def test_url_prints_the_same_secret_paths_each_time(run: Run) -> None:
     first = run("url", "--base", "https://x.example.com/").output
     assert first == run("url", "--base", "https://x.example.com").output
