@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +19,7 @@ from tap_sendgrid.api.errors import (
 )
 from tap_sendgrid.api.generation import Generation
 from tap_sendgrid.api.pages import rows_of
-from tap_sendgrid.event_log import EventLogError, open_event_log
+from tap_sendgrid.event_log import EventLog, EventLogError, open_event_log, shown
 from tap_sendgrid.objects.base import MarketingStream, ObjectStream
 from tap_sendgrid.webhook.settings_api import EVENT_FLAGS
 
@@ -29,6 +30,7 @@ Level = Literal["ok", "note", "FAIL"]
 
 _WEBHOOKS = "/v3/user/webhooks/event/settings/all"
 _WEBHOOK_SCOPE = ("user.webhooks.event.settings.read",)
+_READ_SECONDS = 3.0
 # Events about the account are not about mail: that they are off is no finding.
 _EVENT_FLAGS = tuple(flag for flag in EVENT_FLAGS if flag != "account_status_change")
 
@@ -74,7 +76,7 @@ def examine(tap: TapSendGrid) -> Iterator[Finding]:
     else:
         yield Finding("note", "API key", "none is set; event streams do not need one")
     if len(selected) > len(objects):
-        yield _event_log(str(tap.config.get("event_log_url") or "sqlite:///events.db"))
+        yield _event_log(tap)
 
 
 def _account(
@@ -194,14 +196,33 @@ def _one_webhook(hook: dict[str, Any], name: str, register: str) -> Finding:
     return Finding("ok", name, "on, signed, all events")
 
 
-def _event_log(url: str) -> Finding:
+def _event_log(tap: TapSendGrid) -> Finding:
+    url = str(tap.config.get("event_log_url") or "sqlite:///events.db")
     try:
         log = open_event_log(url, create=False)
     except EventLogError as problem:
         return Finding("note", "Event log", str(problem))  # which says what to do
     try:
         status = log.status()
+        consumer = tap.config.get("event_log_consumer") or tap.name
+        _read_a_while(log, next((p.offset for p in log.positions() if p.consumer == consumer), 0))
+    except EventLogError as problem:
+        return Finding("FAIL", "Event log", str(problem))
     finally:
         log.close()
     last = "never" if status.last_received_at is None else status.last_received_at.isoformat()
-    return Finding("ok", "Event log", f"{url}, end at offset {status.end}, last delivery {last}")
+    return Finding(
+        "ok", "Event log", f"{shown(url)}, end at offset {status.end}, last delivery {last}"
+    )
+
+
+def _read_a_while(log: EventLog, after: int) -> None:
+    """Read what a run would read next, as far as some seconds go.
+
+    Raises:
+        EventLogError: A delivery is damaged.
+    """
+    until = time.monotonic() + _READ_SECONDS
+    for _ in log.read(after):
+        if time.monotonic() > until:
+            return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tap_sendgrid.api.client import Client
 from tap_sendgrid.doctor import examine
-from tap_sendgrid.event_log import open_event_log
+from tap_sendgrid.event_log import Delivery, EventLog, open_event_log
 from tap_sendgrid.tap import TapSendGrid
 
 if TYPE_CHECKING:
@@ -100,3 +101,28 @@ def test_the_doctor_names_what_is_wrong(
     serve: Serve, options: dict[str, Any], config: dict[str, Any], about: str, found: str
 ) -> None:
     assert found in line(findings(serve(**options), **config), about)
+
+
+def test_the_doctor_shows_no_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def open_other(url: str, *, create: bool) -> EventLog:
+        return open_event_log(f"sqlite:///{tmp_path / 'events.db'}", create=True)
+
+    monkeypatch.setattr("tap_sendgrid.doctor.open_event_log", open_other)
+    tap = TapSendGrid(config={"event_log_url": "nats://me:s3cretpw@127.0.0.1:4222/events"})
+    found = line([str(finding) for finding in examine(tap)], "Event log")
+    assert found.startswith("ok    Event log: nats://***@127.0.0.1:4222/events, end at offset 0")
+
+
+def test_the_doctor_names_a_log_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    log = open_event_log(f"sqlite:///{path}")
+    log.append([Delivery(b"x" * 2000, datetime.now(UTC))] * 400)
+    log.close()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 8192 // 2 * 8192)
+        file.write(bytes(8192))
+    tap = TapSendGrid(config={"event_log_url": f"sqlite:///{path}"})
+    found = line([str(finding) for finding in examine(tap)], "Event log")
+    assert found.startswith("FAIL")
+    assert "sendgrid-webhook repair" in found

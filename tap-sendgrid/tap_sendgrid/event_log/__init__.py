@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tap_sendgrid.event_log.base import (
@@ -32,6 +34,8 @@ __all__ = [
     "Quarantined",
     "Trimmed",
     "open_event_log",
+    "shown",
+    "sqlite_path",
 ]
 
 
@@ -51,15 +55,10 @@ def open_event_log(url: str, *, create: bool = True) -> EventLog:
     if parts.scheme == "sqlite":
         from tap_sendgrid.event_log.sqlite import SQLiteEventLog
 
-        if parts.netloc or len(parts.path) < 2:  # "/" alone names no file
-            raise EventLogError(
-                "unavailable",
-                f"{url!r} is no SQLite address: write sqlite:///events.db for a file in the "
-                "working folder, sqlite:////var/lib/events.db (four slashes) for an absolute path",
-            )
+        path = sqlite_path(url)
         options = _numbers(url, parse_qs(parts.query), {"max_bytes", "timeout"})
         return SQLiteEventLog(
-            unquote(parts.path[1:]),
+            path,
             create=create,
             max_bytes=int(options["max_bytes"]) if "max_bytes" in options else None,
             timeout=options.get("timeout", 5.0),
@@ -81,6 +80,30 @@ def open_event_log(url: str, *, create: bool = True) -> EventLog:
         f"no event log is known for {parts.scheme or url!r}: write sqlite:///events.db or "
         "nats://host:4222/stream",
     )
+
+
+def shown(url: str) -> str:
+    """A log's address for people and their logs: without user, password or token."""
+    if url.startswith("sqlite:"):
+        return url  # nothing of it is secret, and an @ is part of the path
+    # A password with a / or ? in it is wrong, but no less secret. An option may have an @.
+    return re.sub(r"(?<=://)(?:[^?]*@|[^/]*@)", "***@", url, count=1)
+
+
+def sqlite_path(url: str) -> Path:
+    """The file that an address ``sqlite:///...`` names.
+
+    Raises:
+        EventLogError: It names none.
+    """
+    parts = urlsplit(url)
+    if parts.netloc or len(parts.path) < 2:  # "/" alone names no file
+        raise EventLogError(
+            "unavailable",
+            f"{url!r} is no SQLite address: write sqlite:///events.db for a file in the "
+            "working folder, sqlite:////var/lib/events.db (four slashes) for an absolute path",
+        )
+    return Path(unquote(parts.path[1:]))
 
 
 def _numbers(url: str, query: dict[str, list[str]], known: set[str]) -> dict[str, float]:

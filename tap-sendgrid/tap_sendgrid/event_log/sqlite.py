@@ -13,8 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
 from tap_sendgrid.event_log.base import (
     FORWARDER_PREFIX,
     Delivery,
@@ -29,6 +27,14 @@ from tap_sendgrid.event_log.base import (
 )
 from tap_sendgrid.event_log.micros import from_micros, to_micros
 from tap_sendgrid.event_log.sqlite_file import LogFile, as_log_error, translated
+from tap_sendgrid.event_log.sqlite_rows import (
+    BAD_HEADERS,
+    HEADERS,
+    DamagedRowError,
+    as_json,
+    delivery_of,
+    headers_of,
+)
 
 READ_BATCH_BYTES = 8 << 20
 READ_BATCH_ROWS = 2000
@@ -69,7 +75,7 @@ class SQLiteEventLog(EventLog):
         if not deliveries:
             return []
         rows = [
-            (to_micros(d.received_at), zlib.crc32(d.body), _to_json(d.headers), d.body)
+            (to_micros(d.received_at), zlib.crc32(d.body), as_json(d.headers), d.body)
             for d in deliveries
         ]
         with self._file.transaction() as connection:
@@ -100,13 +106,13 @@ class SQLiteEventLog(EventLog):
         last = self.end() if until is None else until
         with self._file.reader() as connection:
             while after < last:
-                batch: list[tuple[int, int, int, str, bytes]] = []
+                batch: list[tuple[int, int, int, bytes, bytes]] = []
                 size = 0
                 with translated(self.path):
                     # The cursor is closed after each batch: an open one would keep the
                     # write-ahead log from being emptied for as long as the consumer works.
                     cursor = connection.execute(
-                        "SELECT offset, received_at, checksum, headers, body FROM deliveries "
+                        f"SELECT offset, received_at, checksum, {HEADERS}, body FROM deliveries "  # noqa: S608
                         "WHERE offset > ? AND offset <= ? ORDER BY offset LIMIT ?",
                         (after, last, READ_BATCH_ROWS),
                     )
@@ -119,13 +125,14 @@ class SQLiteEventLog(EventLog):
                 if not batch:
                     return
                 for offset, received_at, checksum, headers, body in batch:
-                    if zlib.crc32(body) != checksum:
+                    try:
+                        delivery = delivery_of(received_at, checksum, headers, body)
+                    except DamagedRowError as damage:
                         raise EventLogError(
                             "corrupt",
-                            f"delivery {offset} of the event log {self.path} is damaged: stop "
-                            "the receiver and run `sendgrid-webhook repair`",
-                        )
-                    delivery = Delivery(body, from_micros(received_at), _from_json(headers))
+                            f"delivery {offset} of the event log {self.path} is damaged (it "
+                            f"{damage}): stop the receiver and run `sendgrid-webhook repair`",
+                        ) from None
                     yield LoggedDelivery(offset, delivery)
                 after = batch[-1][0]
 
@@ -250,7 +257,7 @@ class SQLiteEventLog(EventLog):
                     reason,
                     to_micros(datetime.now(UTC)),
                     to_micros(delivery.received_at),
-                    _to_json(delivery.headers),
+                    as_json(delivery.headers),
                     delivery.body,
                 ),
             )
@@ -258,7 +265,7 @@ class SQLiteEventLog(EventLog):
     def quarantined(self, after: int = 0, limit: int = 100) -> list[Quarantined]:
         """What is in quarantine."""
         rows = self._file.rows(
-            "SELECT id, log_offset, reason, quarantined_at, received_at, headers, body "
+            f"SELECT id, log_offset, reason, quarantined_at, received_at, {HEADERS}, body "  # noqa: S608
             "FROM quarantine WHERE id > ? ORDER BY id LIMIT ?",
             after,
             limit,
@@ -269,7 +276,7 @@ class SQLiteEventLog(EventLog):
                 offset,
                 reason,
                 from_micros(quarantined_at),
-                Delivery(body, from_micros(received_at), _from_json(headers)),
+                Delivery(body, from_micros(received_at), headers_of(headers) or {}),
             )
             for number, offset, reason, quarantined_at, received_at, headers, body in rows
         ]
@@ -280,14 +287,15 @@ class SQLiteEventLog(EventLog):
         with self._file.transaction() as connection:
             for number in ids:
                 row = connection.execute(
-                    "DELETE FROM quarantine WHERE id = ? RETURNING received_at, headers, body",
+                    "DELETE FROM quarantine WHERE id = ? "  # noqa: S608
+                    f"RETURNING received_at, {HEADERS}, body",
                     (number,),
                 ).fetchone()
                 if row is not None:
                     cursor = connection.execute(
                         "INSERT INTO deliveries (received_at, checksum, headers, body) "
                         "VALUES (?, ?, ?, ?)",
-                        (row[0], zlib.crc32(row[2]), row[1], row[2]),
+                        (row[0], zlib.crc32(row[2]), as_json(headers_of(row[1]) or {}), row[2]),
                     )
                     offsets.append(int(cursor.lastrowid or 0))
         return offsets
@@ -350,17 +358,25 @@ class SQLiteEventLog(EventLog):
         return [MinuteCount(*row) for row in rows]
 
     def check(self) -> list[str]:
-        """Read every page and every body."""
+        """Read every page and every delivery."""
         with self._file.reader() as connection:
             try:
                 found = [str(r[0]) for r in connection.execute("PRAGMA integrity_check(20)")]
                 problems = [] if found == ["ok"] else found
+                for offset, *row in connection.execute(
+                    f"SELECT offset, received_at, checksum, {HEADERS}, body FROM deliveries "  # noqa: S608
+                    "ORDER BY offset"
+                ):
+                    try:
+                        delivery_of(*row)
+                    except DamagedRowError as damage:
+                        problems.append(f"delivery {offset} {damage}")
                 problems += [
-                    f"delivery {offset} does not match its checksum"
-                    for offset, checksum, body in connection.execute(
-                        "SELECT offset, checksum, body FROM deliveries ORDER BY offset"
+                    f"delivery {number} in quarantine {BAD_HEADERS}"
+                    for number, headers in connection.execute(
+                        f"SELECT id, {HEADERS} FROM quarantine ORDER BY id"  # noqa: S608
                     )
-                    if zlib.crc32(body) != checksum
+                    if headers_of(headers) is None
                 ]
             except sqlite3.Error as error:
                 problems = [str(as_log_error(self.path, error))]
@@ -369,10 +385,3 @@ class SQLiteEventLog(EventLog):
     def close(self) -> None:
         """Let go of the file; the log must not be used afterwards."""
         self._file.close()
-
-
-def _to_json(headers: Mapping[str, str]) -> str:
-    return msgspec.json.encode(dict(headers)).decode()
-
-
-_from_json = msgspec.json.Decoder(dict[str, str]).decode

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from tap_sendgrid.event_log.base import EventLogError
+from tap_sendgrid.event_log.micros import from_micros, to_micros
 from tap_sendgrid.event_log.sqlite_file import as_log_error, connect, translated
-from tap_sendgrid.event_log.sqlite_schema import create_log, sync
+from tap_sendgrid.event_log.sqlite_rows import HEADERS, as_json, headers_of
+from tap_sendgrid.event_log.sqlite_schema import check_file_is_log, create_log, sync
 
 BATCH_ROWS = 200
 _COPIED_WHOLE = ("positions", "settings", "counts", "quarantine")
@@ -30,12 +32,15 @@ class RepairResult:
         lost: Ranges of offsets (first, last) within which nothing could be read. Offsets that
             were never given are in them too: what was there cannot be known.
         quarantined: How many bodies did not match their checksum; they are in quarantine.
+        mended: How many of the saved deliveries have lost what stood beside their body: they are
+            without headers, or have the time of the repair as that of their arrival.
     """
 
     damaged_file: Path
     deliveries: int = 0
     lost: list[tuple[int, int]] = field(default_factory=list)
     quarantined: int = 0
+    mended: int = 0
 
 
 def repair_log(path: str | Path) -> RepairResult:
@@ -45,11 +50,18 @@ def repair_log(path: str | Path) -> RepairResult:
         path: The damaged log; no receiver or tap may have it open.
 
     Raises:
-        EventLogError: The log is in use, or is not even a database any more.
+        EventLogError: The log is in use, or is not even a database any more, or was none of ours:
+            an empty log is not to take the place of somebody's database.
     """
     path = Path(path)
     if not path.exists():
         raise EventLogError("unavailable", f"there is no event log at {path}")
+    try:
+        check_file_is_log(path)
+    except OSError as error:
+        raise EventLogError(
+            "unavailable", f"the event log {path} cannot be opened ({error.strerror})"
+        ) from error
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     result = RepairResult(path.with_name(f"{path.name}.damaged-{stamp}"))
     new = path.with_name(f".{path.name}.repaired-{os.getpid()}")
@@ -97,11 +109,16 @@ def _take_alone(old: sqlite3.Connection, path: Path) -> None:
 
 def _copy_tables(old: sqlite3.Connection, copy: sqlite3.Connection) -> None:
     """Copy the small tables, as far as they can be read."""
+    # One text with a flipped bit must not be the end of its table.
+    old.text_factory = lambda text: text.decode(errors="replace")
     for table in _COPIED_WHOLE:
         with suppress(sqlite3.Error):
             for row in old.execute(f"SELECT * FROM {table}"):  # noqa: S608 - our own names
                 marks = ", ".join("?" * len(row))
                 copy.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", row)  # noqa: S608
+    for number, headers in copy.execute(f"SELECT id, {HEADERS} FROM quarantine").fetchall():  # noqa: S608
+        if headers_of(headers) is None:
+            copy.execute("UPDATE quarantine SET headers = '{}' WHERE id = ?", (number,))
 
 
 def _copy_deliveries(
@@ -110,24 +127,28 @@ def _copy_deliveries(
     """Copy deliveries; the next offset to be given stays beyond all that were ever given."""
     end = _end(old)
     previous = None
+    now = to_micros(datetime.now(UTC))
     for offset, received_at, checksum, headers, body in _readable(old, end):
         if previous is not None and offset > previous + 1:
             result.lost.append((previous + 1, offset - 1))
         previous = offset
+        found, moment = headers_of(headers), received_at if _is_moment(received_at) else now
+        beside = (moment, as_json(found or {}))
         if zlib.crc32(body) != checksum:
-            now = int(datetime.now(UTC).timestamp() * 1_000_000)
             copy.execute(
                 "INSERT OR IGNORE INTO quarantine (log_offset, reason, quarantined_at, "
                 "received_at, headers, body) VALUES (?, ?, ?, ?, ?, ?)",
-                (offset, "damaged on disk", now, received_at, headers, body),
+                (offset, "damaged on disk", now, *beside, body),
             )
             result.quarantined += 1
             continue
         copy.execute(
-            "INSERT INTO deliveries VALUES (?, ?, ?, ?, ?)",
-            (offset, received_at, checksum, headers, body),
+            "INSERT INTO deliveries (offset, checksum, received_at, headers, body) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (offset, checksum, *beside, body),
         )
         result.deliveries += 1
+        result.mended += found is None or moment != received_at
     if end > (previous or 0):
         result.lost.append(((previous or 0) + 1, end))
     copy.execute("DELETE FROM sqlite_sequence WHERE name = 'deliveries'")
@@ -153,7 +174,7 @@ def _readable(old: sqlite3.Connection, end: int) -> Iterator[tuple[Any, ...]]:
 
     Runs of good rows are read together; from a bad place on, one offset after the other is tried.
     """
-    columns = "SELECT offset, received_at, checksum, headers, body FROM deliveries "
+    columns = f"SELECT offset, received_at, checksum, {HEADERS}, body FROM deliveries "  # noqa: S608
     after = 0
     while after < end:
         sql = columns + "WHERE offset > ? ORDER BY offset LIMIT ?"
@@ -179,4 +200,13 @@ def _rows(old: sqlite3.Connection, sql: str, *values: int) -> Iterator[tuple[Any
 def _is_row(row: tuple[Any, ...], after: int, until: int) -> bool:
     """Whether a row has the right types, and an offset where it may be."""
     types = tuple(type(value) for value in row)
-    return types == (int, int, int, str, bytes) and after < row[0] <= until
+    return types == (int, int, int, bytes, bytes) and after < row[0] <= until
+
+
+def _is_moment(micros: int) -> bool:
+    """Whether a time of arrival is one that can be told."""
+    try:
+        from_micros(micros)
+    except OverflowError:
+        return False
+    return True

@@ -114,6 +114,27 @@ def check_is_log(connection: sqlite3.Connection, path: Path) -> None:
     """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    _check_marks(application, version, path)
+
+
+def check_file_is_log(path: Path) -> None:
+    """The same for a file that SQLite may not be able to open any more.
+
+    Raises:
+        EventLogError: The file was made by something else, or by a newer release.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(100)
+    if not head:  # which SQLite takes for a database without tables
+        raise EventLogError("not_a_log", f"{path} is empty, so it is not an event log")
+    if not head.startswith(b"SQLite format 3\0"):
+        return  # damaged beyond telling; SQLite opens it only if its write-ahead log has more
+    # https://sqlite.org/fileformat2.html#the_database_header
+    _check_marks(int.from_bytes(head[68:72]), int.from_bytes(head[60:64]), path)
+
+
+def _check_marks(application: int, version: int, path: Path) -> None:
     if application != APPLICATION_ID:
         raise EventLogError(
             "not_a_log", f"{path} is not an event log: give another path in event_log_url"

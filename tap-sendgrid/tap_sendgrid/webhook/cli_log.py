@@ -5,22 +5,23 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import click
 import msgspec
 import requests
 
-from tap_sendgrid.event_log import EventLog, LoggedDelivery, open_event_log
-from tap_sendgrid.webhook.body import summarise
+from tap_sendgrid.event_log import EventLog, LoggedDelivery, open_event_log, sqlite_path
 from tap_sendgrid.webhook.forward import consumer_name, post
-from tap_sendgrid.webhook.options import MOMENT, log_option
+from tap_sendgrid.webhook.options import EPOCH, MOMENT, log_option
 from tap_sendgrid.webhook.report import size
 
 APPEND_BYTES = 8 << 20
+QUARANTINE_ID = click.IntRange(1, (1 << 63) - 1)  # SQLite takes no greater number
 _raw_events = msgspec.json.Decoder(list[msgspec.Raw])
 
 range_options = (
@@ -47,13 +48,21 @@ def _select(
         try:
             low, high = int(first), int(last) if dash else int(first)
         except ValueError:
-            raise click.UsageError(f"{offset!r} is no offset: write 17, or 17-42") from None
-        return log.read(low - 1, min(high, log.end()))
+            low, high = 1, 0
+        if low > high:
+            raise click.UsageError(f"{offset!r} is no offset: write 17, or 17-42")
+        held = log.status()
+        if high < held.first or low > held.end:
+            held_ones = f"holds offsets {held.first} to {held.end}, none of {offset}"
+            raise click.ClickException(
+                f"the log {held_ones if held.first <= held.end else 'is empty'}"
+            )
+        return log.read(low - 1, min(high, held.end))
+    if since and until and since >= until:
+        raise click.UsageError(f"--since ({since:%Y-%m-%d %H:%M:%S}) is not before --until")
     if since is None and until is None:
         return log.read(0, log.end())
-    return log.find(
-        since or datetime(1970, 1, 1, tzinfo=UTC), until or datetime.now(UTC) + timedelta(days=1)
-    )
+    return log.find(since or EPOCH, until or datetime.now(UTC) + timedelta(days=1))
 
 
 @click.command()
@@ -159,23 +168,46 @@ def export(
     offset: str | None,
     deliveries: bool,
 ) -> None:
-    """Write events as JSON lines to standard output, each exactly as SendGrid sent it."""
+    """Write events as JSON lines to standard output, each exactly as SendGrid sent it.
+
+    Those are the events that the tap makes records of. What it reads of a body that is no JSON is
+    written as the tap reads it.
+    """
     log = open_event_log(event_log_url, create=False)
     out = sys.stdout.buffer
     for logged in _select(log, since, until, offset):
         if deliveries:
             out.write(_delivery_line(logged))
             continue
-        try:
-            events = _raw_events.decode(logged.delivery.body)
-        except (msgspec.MsgspecError, RecursionError):
-            click.echo(f"Left out delivery {logged.offset}: no list of events", err=True)
-            continue
-        for event in events:
-            # Line breaks can only stand between the tokens of JSON, never within.
-            out.write(bytes(event).replace(b"\r", b"").replace(b"\n", b"") + b"\n")
+        rejected: list[str] = []
+        for line in _event_lines(logged.delivery.body, rejected):
+            out.write(line + b"\n")
+        if rejected:
+            reasons = "; ".join(rejected[:10]) + (" ..." if len(rejected) > 10 else "")
+            click.echo(f"Left out of delivery {logged.offset}: {reasons}", err=True)
     out.flush()
     log.close()
+
+
+def _event_lines(body: bytes, rejected: list[str]) -> Iterator[bytes]:
+    """The events of a body that the tap takes; ``rejected`` takes the reasons for what is none."""
+    from tap_sendgrid.events.parse import events_of  # brings the SDK, a second to import
+
+    events = [event for event, _ in events_of(body, rejected)]
+    try:
+        raws = [raw for raw in map(bytes, _raw_events.decode(body)) if raw[:1] == b"{"]
+    except (ValueError, RecursionError):
+        raws = []
+    if len(raws) == len(events):
+        for raw in raws:
+            # Line breaks can only stand between the tokens of JSON, never within.
+            yield raw.replace(b"\r", b"").replace(b"\n", b"")
+        return
+    for event in events:
+        try:
+            yield json.dumps(event, ensure_ascii=False).encode()
+        except RecursionError:
+            rejected.append(f"event {str(event.get('sg_event_id'))[:200]} is nested too deep")
 
 
 def _delivery_line(logged: LoggedDelivery) -> bytes:
@@ -221,18 +253,31 @@ def quarantine_list(event_log_url: str, show: bool) -> None:
 
 @quarantine.command(name="retry")
 @log_option
-@click.argument("ids", type=int, nargs=-1)
+@click.argument("ids", type=QUARANTINE_ID, nargs=-1)
 @click.option("--force", is_flag=True, help="Also those that still cannot be read.")
 def quarantine_retry(event_log_url: str, ids: tuple[int, ...], force: bool) -> None:
-    """Put deliveries back at the end of the log: those given, or all that can be read by now."""
+    """Put deliveries back at the end of the log: those given, or all that can be read by now.
+
+    What the tap would set aside again, whole or in part, stays.
+    """
+    # They bring the SDK, a second to import.
+    from tap_sendgrid.events.convert import Converter
+    from tap_sendgrid.events.fields import EVENT_TYPES
+    from tap_sendgrid.events.records import QuickRecords
+
     log = open_event_log(event_log_url, create=False)
+    records = QuickRecords(Converter({event_type.stream: () for event_type in EVENT_TYPES}))
     good, bad, last = [], 0, 0
     while items := log.quarantined(last):
         for item in items:
             last = item.id
             if ids and item.id not in ids:
                 continue
-            if force or summarise(item.delivery.body).problem is None:
+            rejected: list[str] = []
+            if not force:
+                for _ in records.records(item.delivery, (), rejected, Counter()):
+                    pass  # only the reasons count: with one, the tap would set it aside again
+            if not rejected:
                 good.append(item.id)
             else:
                 bad += 1
@@ -245,7 +290,7 @@ def quarantine_retry(event_log_url: str, ids: tuple[int, ...], force: bool) -> N
 
 @quarantine.command(name="discard")
 @log_option
-@click.argument("ids", type=int, nargs=-1, required=True)
+@click.argument("ids", type=QUARANTINE_ID, nargs=-1, required=True)
 @click.confirmation_option(prompt="Delete them for good?")
 def quarantine_discard(event_log_url: str, ids: tuple[int, ...]) -> None:
     """Delete deliveries from quarantine for good."""
@@ -274,17 +319,21 @@ def repair(event_log_url: str) -> None:
     """Save what can be read of a damaged SQLite log into a new file; the receiver must be off."""
     from tap_sendgrid.event_log.sqlite_repair import repair_log
 
-    parts = urlsplit(event_log_url)
-    if parts.scheme != "sqlite":
+    if urlsplit(event_log_url).scheme != "sqlite":
         raise click.UsageError(
             "only a SQLite log has a file to repair; a NATS cluster heals itself"
         )
-    result = repair_log(unquote(parts.path[1:]))
+    result = repair_log(sqlite_path(event_log_url))
     click.echo(
         f"Saved {result.deliveries:,} deliveries; the damaged file is kept as {result.damaged_file}"
     )
     for first, last in result.lost:
         click.echo(f"Lost: offsets {first} to {last}" if last > first else f"Lost: offset {first}")
+    if result.mended:
+        click.echo(
+            f"{result.mended:,} of the saved have their body only: their headers, or the time of "
+            "their arrival, could not be read"
+        )
     if result.quarantined:
         click.echo(f"{result.quarantined:,} whose checksum was wrong are in quarantine")
 

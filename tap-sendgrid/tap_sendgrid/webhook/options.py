@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -27,6 +29,7 @@ FORESEEN = (
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -52,17 +55,26 @@ class Moment(click.ParamType[datetime]):
         """Read it."""
         if isinstance(value, datetime):
             return value
-        if match := re.fullmatch(r"(\d+)([smhd])", str(value).strip()):
-            return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
-        try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(
-                f"{value!r} is no time: write 2026-11-23T08:00:00, or 2h for two hours ago",
-                param,
-                ctx,
-            )
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment = EPOCH - timedelta(1)
+        if match := re.fullmatch(r"(\d+)([smhd])", str(value).strip(), re.ASCII):
+            # More than Python can count is before the epoch all the same.
+            with suppress(OverflowError, ValueError):
+                moment = datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        else:
+            try:
+                moment = datetime.fromisoformat(str(value))
+                if moment.tzinfo is None:
+                    moment = moment.replace(tzinfo=UTC)
+                moment = moment.astimezone(UTC)
+            except (ValueError, OverflowError):
+                self.fail(
+                    f"{value!r} is no time: write 2026-11-23T08:00:00, or 2h for two hours ago",
+                    param,
+                    ctx,
+                )
+        if moment < EPOCH:
+            self.fail(f"{value!r} is before 1970, when there was no event", param, ctx)
+        return moment
 
 
 MOMENT = Moment()
@@ -107,11 +119,15 @@ def make_client(settings: ApiSettings) -> Client:
     """How SendGrid is reached.
 
     Raises:
-        click.UsageError: There is no key.
+        click.UsageError: There is no key, or the address is none.
     """
     if not settings.api_key:
         raise click.UsageError(
             "SendGrid's API key is missing: set TAP_SENDGRID_API_KEY, or give --api-key"
+        )
+    if not _is_web_address(settings.api_url):
+        raise click.UsageError(
+            f"{settings.api_url!r} is no address: write it like https://api.sendgrid.com"
         )
     return Client(
         settings.api_key,
@@ -119,3 +135,11 @@ def make_client(settings: ApiSettings) -> Client:
         on_behalf_of=next(iter(settings.subusers), None),
         user_agent=settings.user_agent,
     )
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        return False

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from tap_sendgrid.event_log import Delivery, EventLog, open_event_log
+from tap_sendgrid.events.convert import Converter
+from tap_sendgrid.events.fields import EVENT_TYPES
+from tap_sendgrid.events.reader import convert_delivery
 from tap_sendgrid.webhook.cli import main
 
 NOW = datetime.now(UTC)
@@ -81,13 +84,45 @@ def test_export_writes_each_event_as_it_came(log_url: str, log: EventLog) -> Non
     lines, said = export()
     assert lines[:2] == [b'{"event": "open", "n": 0}', b'{"event": "click", "n": 0}']
     assert len(lines) == 10
-    assert said == "Left out delivery 6: no list of events\n"
+    assert said.startswith("Left out of delivery 6: not JSON")
+    assert said.count("\n") == 1
     lines, _ = export("--offset", "5-6", "--deliveries")
     first, second = map(json.loads, lines)
     assert (first["offset"], second["offset"]) == (5, 6)
     assert first["body"].endswith("]\r\n")
     assert second["body_base64"] == "/w=="
     assert second["headers"] == {"content-type": "x"}
+
+
+# What the tap makes of a body: how many records, and whether something of it is rejected.
+STRANGE = {
+    b'{"event": "open"}': (1, False),
+    b'\xef\xbb\xbf[{"event":"open"}]': (1, False),
+    b'[{"event":"open","n":NaN}]': (1, False),
+    b'[{"event":"open","n":"a\nb"}]': (1, False),
+    b'[1,{"event":"open"}]': (1, True),
+    b'[{"event":"open","n":' + b"[" * 5000 + b"]" * 5000 + b"}]": (0, True),
+    b"hello": (0, True),
+    b"[]": (0, False),
+}
+
+
+@pytest.mark.parametrize(("body", "outcome"), STRANGE.items())
+def test_export_and_retry_agree_with_the_tap(
+    run: Run, log: EventLog, body: bytes, outcome: tuple[int, bool]
+) -> None:
+    converter = Converter({event_type.stream: () for event_type in EVENT_TYPES})
+    tap = convert_delivery(converter, Delivery(body, NOW))
+    assert (len(tap.records), bool(tap.rejected)) == outcome
+    count, is_rejected = outcome
+    log.append([Delivery(body, NOW)])
+    log.quarantine(Delivery(body, NOW), "why", 1)
+    exported = run("export")
+    assert len(exported.stdout.splitlines()) == count
+    assert all(json.loads(line)["event"] == "open" for line in exported.stdout.splitlines())
+    assert ("Left out of delivery 1: " in exported.stderr) is is_rejected
+    assert f"Put back {0 if is_rejected else 1} " in run("quarantine", "retry").output
+    assert log.status().quarantined == int(is_rejected)
 
 
 def test_trim_and_forget(run: Run, log: EventLog) -> None:
@@ -135,6 +170,50 @@ def test_check_and_repair(run: Run, log: EventLog, tmp_path: Path) -> None:
     assert "Saved 4 deliveries" in repaired
     assert "1 whose checksum was wrong" in repaired
     assert run("check").output == "All is well\n"
+
+
+def test_repair_of_an_address_without_a_file(run: Run) -> None:
+    for url in ("sqlite:///", "sqlite://events.db", "sqlite:///nowhere.db"):
+        result = run("repair", "--event-log-url", url)
+        assert result.exit_code == 1
+        assert re.search(r"is no SQLite address|there is no event log", result.output)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "text"),
+    [
+        ("replay --since 99999999999d", 2, "is before 1970"),
+        ("export --since 100000d", 2, "is before 1970"),
+        ("trim --older-than 99999999999d", 2, "is before 1970"),
+        ("gaps --since 9999-12-31T23:59:59-10:00", 2, "is no time"),
+        ("gaps --since 7d --until 0001-01-01", 2, "is before 1970"),
+        ("gaps --since 0001-01-01T00:00:00+10:00", 2, "is no time"),
+        ("export --since 1d --until 2d", 2, "is not before --until"),
+        ("quarantine discard --yes 99999999999999999999999", 2, "is not in the range"),
+        ("quarantine retry 99999999999999999999999", 2, "is not in the range"),
+        ("status --api-key SG.a.b --api-url api.sendgrid.com", 2, "https://api.sendgrid.com"),
+        ("status --api-key SG.a.b --api-url http://[", 2, "https://api.sendgrid.com"),
+        ("replay --offset 500-600", 1, "holds offsets 1 to 5, none of 500-600"),
+        ("replay --offset 6 --dry-run", 1, "holds offsets 1 to 5, none of 6"),
+        ("export --offset 99999999999999999999999", 1, "holds offsets 1 to 5"),
+        ("export --offset 0", 1, "holds offsets 1 to 5, none of 0"),
+        ("export --offset 10-5", 2, "write 17, or 17-42"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(
+    run: Run, log: EventLog, command: str, status: int, text: str
+) -> None:
+    fill(log)
+    result = run(*command.split())
+    assert (result.exit_code, text in " ".join(result.output.split())) == (status, True), (
+        result.output
+    )
+    assert log.end() == 5
+
+
+def test_no_offset_is_held_by_an_empty_log(run: Run, log: EventLog) -> None:
+    assert log.end() == 0
+    assert "the log is empty" in run("export", "--offset", "1").output
 
 
 def test_url_prints_the_same_secret_paths_each_time(run: Run) -> None:
