@@ -6,7 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tap_sendgrid.event_log import Delivery, EventLog, EventLogError, open_event_log
+from tap_sendgrid.event_log import (
+    Delivery,
+    EventLog,
+    EventLogError,
+    open_event_log,
+    shown,
+)
 from tap_sendgrid.events.convert import Converter, Record
 from tap_sendgrid.events.parse import Event, events_of
 from tap_sendgrid.events.values import iso
@@ -76,7 +82,7 @@ def open_log(tap: Tap, streams: Sequence[EventStream], *, create: bool = False) 
         tap.logger.warning(
             "No event log at %s: no events to sync. Start the receiver with the same "
             "event_log_url (`sendgrid-webhook serve`), or mend the setting.",
-            url,
+            shown(url),
         )
         return None
     try:
@@ -106,9 +112,9 @@ def _check_state(tap: Tap, log: EventLog, url: str, streams: Sequence[EventStrea
         if problem:
             raise EventLogError(
                 "position",
-                f"the event log {url} {problem}. Set event_log_url to the log of this state, or "
-                "clear the state of the event streams to read this log from its start (events "
-                "that are in the warehouse already do not come twice).",
+                f"the event log {shown(url)} {problem}. Set event_log_url to the log of this "
+                "state, or clear the state of the event streams to read this log from its start "
+                "(events that are in the warehouse already do not come twice).",
             )
     behind = [stream for stream in streams if 0 < stream.bookmark < status.first - 1]
     if behind:

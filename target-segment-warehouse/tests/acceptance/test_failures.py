@@ -18,7 +18,7 @@ import duckdb
 import psycopg
 import pytest
 
-from .harness import Warehouse
+from .harness import SCHEMA, Warehouse
 from .messages import encode, events, record, schema, state
 
 ON_POSTGRES = pytest.mark.parametrize("engine", ["postgres"], indirect=True)
@@ -95,6 +95,15 @@ def test_permission_missing(warehouse: Warehouse) -> None:
     finally:
         warehouse.execute(f"DROP OWNED BY {role}")
         warehouse.execute(f"DROP ROLE {role}")
+
+
+@ON_POSTGRES
+def test_a_constraint_of_somebody_s_is_named_without_the_row(warehouse: Warehouse) -> None:
+    warehouse.load(schema("t", {"id": "string", "must": "string"}), record("t", id="1", must="1"))
+    warehouse.execute(f"ALTER TABLE {SCHEMA}.t ALTER COLUMN must SET NOT NULL")
+    lines = [schema("t", {"email": "string"}), record("t", id="2", email="somebody@x.io")]
+    result = warehouse.run(*lines).failed("must", "not-null constraint")
+    assert "somebody" not in result.stderr
 
 
 def test_schema_dropped_in_mid_load(warehouse: Warehouse) -> None:
