@@ -26,7 +26,7 @@ class Watermark:
         self._emit = emit
         self._held: deque[tuple[int, Any]] = deque()
         self._committed = 0
-        self._last: Any = None
+        self._last = ""
         self._lock = threading.Lock()
 
     def add(self, state: Any, batch: int) -> None:
@@ -44,7 +44,8 @@ class Watermark:
     def _release(self) -> None:
         while self._held and self._held[0][0] <= self._committed:
             _, state = self._held.popleft()
+            line = json.dumps(state)  # (to Python, 1 and true are the same)
             # An empty state would replace the stored bookmarks with nothing; a repeat says nothing.
-            if state and state != self._last:
-                self._last = state
-                self._emit(json.dumps(state))
+            if state and line != self._last:
+                self._last = line
+                self._emit(line)

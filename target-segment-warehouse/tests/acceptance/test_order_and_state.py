@@ -154,6 +154,11 @@ def test_a_batch_whose_file_is_missing_fails_by_name(warehouse: Warehouse) -> No
     assert {"t": 1} not in result.states
 
 
+def test_states_that_python_calls_equal_are_not(warehouse: Warehouse) -> None:
+    result = warehouse.load(schema("t"), state({"done": 1}), state({"done": True}))
+    assert [emitted["done"] is True for emitted in result.states] == [False, True]
+
+
 def test_state_comes_out_during_the_run(warehouse: Warehouse) -> None:
     lines: list[Message] = [schema("t")]
     for n in range(100):
