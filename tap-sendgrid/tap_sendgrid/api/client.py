@@ -24,6 +24,7 @@ from tap_sendgrid.api.errors import (
     NotFound,
     RequestRejected,
     ServiceUnavailable,
+    UnexpectedAnswer,
 )
 from tap_sendgrid.api.limits import RateLimits
 
@@ -140,8 +141,12 @@ class Client:
         """The decoded answer; asked for again while it has null in place of its rows."""
         for attempt in range(1, _TRIES_NULL + 1):
             response = self.request(method, path, params=params, body=body)
-            if not response.content:  # 204
-                return None
+            if not response.content:
+                # Taken for no rows, it would have the target mark everything as deleted.
+                raise UnexpectedAnswer(
+                    f"SendGrid answered {response.status_code} with nothing to {method} "
+                    f"{without_addresses(urlsplit(path).path)}, where JSON should be."
+                )
             data = self._decode(response)
             if not _lacks_rows(data):
                 return data
@@ -181,7 +186,7 @@ class Client:
             elif response.status_code >= requests.codes.internal_server_error:
                 failures += 1
                 self._pause(failures, label, f"status {response.status_code}")
-            elif response.ok:
+            elif response.status_code < requests.codes.multiple_choices:
                 return response
             else:
                 self._raise(response, label)
@@ -202,7 +207,7 @@ class Client:
         with self._session.get(url, headers=headers, stream=True, timeout=self._timeout) as answer:
             milliseconds = (time.monotonic() - started) * 1000
             logger.debug("GET file at %s -> %d in %.0f ms", host, answer.status_code, milliseconds)
-            if not answer.ok:
+            if answer.status_code >= requests.codes.multiple_choices:
                 raise RequestRejected(answer.status_code, f"GET file at {host}", answer.reason)
             yield answer
 

@@ -24,9 +24,9 @@ def rows_of(answer: Any, key: str | None) -> list[Any]:
     """The rows of an answer: under ``key``, or the answer itself; ``null`` counts as none.
 
     Raises:
-        UnexpectedAnswer: There is something else where the array should be.
+        UnexpectedAnswer: There is something else, or nothing, where the array should be.
     """
-    found = answer.get(key) if key and isinstance(answer, dict) else answer
+    found = answer.get(key, answer) if key and isinstance(answer, dict) else answer
     if found is None:
         return []
     if not isinstance(found, list):

@@ -113,11 +113,12 @@ def test_legacy_pages_without_a_404_end_too() -> None:
     assert len(list(legacy_pages(client, "/x"))) == 1  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("answer", [None, {"r": None}, {}, [], {"r": [{}]}, [None]])
+@pytest.mark.parametrize("answer", [None, {"r": None}, [], {"r": [{}]}, [None]])
 def test_nothing_in_any_form_is_no_rows(answer: Any) -> None:
     assert rows_of(answer, "r") == []
 
 
-def test_something_else_in_place_of_rows_is_told() -> None:
+@pytest.mark.parametrize("answer", [{"r": "text"}, {}, {"errors": [{"message": "later"}]}, 5])
+def test_something_else_in_place_of_rows_is_told(answer: Any) -> None:
     with pytest.raises(SendGridError, match="array"):
-        rows_of({"r": "text"}, "r")
+        rows_of(answer, "r")

@@ -1,0 +1,64 @@
+"""Answers that only a broken SendGrid, or a proxy in its place, gives: nothing is lost by them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Answer, TapRunner
+
+    Pretend = Callable[[Answer], TapRunner]
+
+JSON = {"Content-Type": "application/json"}
+#: What every account answers: the key's scopes, and no custom fields.
+ACCOUNT = json.dumps({"scopes": ["marketing.read"], "custom_fields": []}).encode()
+WHOLE = ("suppression_groups", "senders", "subusers", "lists", "templates", "suppression_bounces")
+PATHS = ("/asm/groups", "/senders", "/subusers", "/lists", "/templates", "/bounces")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"), [(204, {}), (200, JSON), (302, {"Location": "http://127.0.0.1:1/login"})]
+)
+def test_an_empty_answer_is_not_an_empty_list(
+    pretend: Pretend, status: int, headers: dict[str, str]
+) -> None:
+    """It would have the target mark everything as deleted."""
+
+    def answer(method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+        if any(part in path for part in PATHS):
+            return status, headers, b""
+        return 200, JSON, ACCOUNT
+
+    output = pretend(answer)(*WHOLE, detect_deletes=True)
+    assert set(output.tap.report.failed) == set(WHOLE)
+    assert output.of("ACTIVATE_VERSION") == []
+    assert '"content"' not in json.dumps(output.states)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"errors":[{"message":"try later"}]}'])
+def test_an_object_without_the_rows_is_not_an_empty_list(pretend: Pretend, body: bytes) -> None:
+    def answer(method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+        return 200, JSON, body if any(part in path for part in PATHS) else ACCOUNT
+
+    output = pretend(answer)(*WHOLE, detect_deletes=True)
+    assert set(output.tap.report.failed) == set(WHOLE)
+    assert output.of("ACTIVATE_VERSION") == []
+
+
+def test_a_redirect_does_not_take_the_segments_of_the_first_kind_for_gone(
+    pretend: Pretend,
+) -> None:
+    def answer(method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+        if path.endswith("/segments/2.0"):
+            return 200, JSON, b'{"results": []}'
+        if path.endswith("/segments"):
+            return 302, {"Location": "/login"}, b""
+        return 200, JSON, ACCOUNT
+
+    output = pretend(answer)("segments", detect_deletes=True)
+    assert "302" in output.tap.report.failed["segments"]
+    assert output.of("ACTIVATE_VERSION") == []
