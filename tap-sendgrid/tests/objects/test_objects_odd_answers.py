@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -47,6 +48,34 @@ def test_an_object_without_the_rows_is_not_an_empty_list(pretend: Pretend, body:
     output = pretend(answer)(*WHOLE, detect_deletes=True)
     assert set(output.tap.report.failed) == set(WHOLE)
     assert output.of("ACTIVATE_VERSION") == []
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_suppressions_removed_in_bulk_while_they_are_paged_hide_no_others(
+    pretend: Pretend, times: int
+) -> None:
+    """They are read again from the start; if it happens each time, the bookmark stays."""
+    rows = [{"created": 1_700_000_000 + n, "email": f"a{n}@b.c"} for n in range(3000)][::-1]
+    left = times
+
+    def answer(method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+        nonlocal left
+        query = {name: int(value) for name, value in parse_qsl(urlsplit(path).query)}
+        start = query["offset"]
+        page = rows[start : start + query["limit"]]
+        if left:
+            left -= 1
+            del rows[:60]
+        return 200, JSON, json.dumps(page).encode()
+
+    output = pretend(answer)("suppression_bounces")
+    if times == 1:
+        assert output.tap.report.failed == {}
+        found = {record["email"] for record in output.records("suppression_bounces")}
+        assert {row["email"] for row in rows} <= found
+    else:
+        assert "removed" in output.tap.report.failed["suppression_bounces"]
+        assert "replication_key_value" not in json.dumps(output.states)
 
 
 def test_a_redirect_does_not_take_the_segments_of_the_first_kind_for_gone(
