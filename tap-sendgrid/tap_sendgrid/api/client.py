@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import requests
+import urllib3
 
 from tap_sendgrid.api.errors import (
     Forbidden,
@@ -23,6 +24,7 @@ from tap_sendgrid.api.errors import (
     IPRestricted,
     NotFound,
     RequestRejected,
+    SendGridError,
     ServiceUnavailable,
     UnexpectedAnswer,
 )
@@ -33,6 +35,8 @@ logger = logging.getLogger("tap-sendgrid.api")
 logging.getLogger("urllib3").setLevel(logging.INFO)
 
 _ADDRESS = re.compile(r"[^/?&=\s\"'<>(),]+(?:@|%40)[^/?&\s\"'<>(),]+")
+#: Links to export files are signed in their query.
+_QUERY = re.compile(r"\?[^\s?'\"<>]*=[^\s'\"<>]*")
 #: What is tried again: a connection that was cut or not made, an answer that came late or broken.
 RETRIED = (
     requests.ConnectionError,
@@ -40,6 +44,8 @@ RETRIED = (
     requests.exceptions.ChunkedEncodingError,
     requests.exceptions.ContentDecodingError,
 )
+#: What else they may say: there is no asking such a URL.
+_NO_URL = (requests.RequestException, urllib3.exceptions.HTTPError)
 TRIES = 6
 _TRIES_NULL = 3
 _ARRAYS = ("result", "results", "lists", "segments", "recipients")
@@ -57,6 +63,11 @@ def default_sleep(seconds: float) -> None:
 def without_addresses(text: str) -> str:
     """``text`` with every e-mail address replaced: logs and messages hold no personal data."""
     return _ADDRESS.sub("<address>", text)
+
+
+def without_secrets(text: str) -> str:
+    """``text``, which others wrote, without e-mail addresses and without the queries of URLs."""
+    return without_addresses(_QUERY.sub("?…", text))
 
 
 class Client:
@@ -172,6 +183,9 @@ class Client:
             except BaseException as problem:
                 self._limits.settle(endpoint, {})
                 if not isinstance(problem, RETRIED):
+                    if isinstance(problem, _NO_URL):
+                        reason = without_secrets(str(problem))
+                        raise SendGridError(f"{reason}. Is api_url right?") from None
                     raise
                 failures += 1
                 late = isinstance(problem, requests.Timeout)

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from sendgrid_simulator import Fault, Simulator, SimulatorOptions
 from tap_sendgrid.api.account import Account
-from tap_sendgrid.api.client import Client, without_addresses
+from tap_sendgrid.api.client import Client, without_addresses, without_secrets
 from tap_sendgrid.api.errors import (
     Forbidden,
     InvalidCredentials,
     IPRestricted,
     NotFound,
     RequestRejected,
+    SendGridError,
     ServiceUnavailable,
 )
 from tap_sendgrid.api.settings import ApiSettings
@@ -214,6 +215,25 @@ def test_the_trace_has_no_secrets_and_no_addresses(
 )
 def test_addresses_are_taken_out(text: str, clean: str) -> None:
     assert without_addresses(text) == clean
+
+
+@pytest.mark.parametrize("url", ["api.sendgrid.com", "http://", "ftp://x", "http://a..b"])
+def test_an_api_url_that_is_none_is_told(url: str, quick: list[float]) -> None:
+    with pytest.raises(SendGridError, match="api_url"):
+        Client("SG.a.b", url).get(LISTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("Invalid URL 'b.s3/f?X-Amz-Signature=1&b=2': no", "Invalid URL 'b.s3/f?…': no"),
+        ("host='b.s3', url: /f?sig=a%2F+b (Caused by x)", "host='b.s3', url: /f?… (Caused by x)"),
+        ("https://x/y?a=1#b of a@b.c", "https://x/y?… of <address>"),
+        ("is it? a = b", "is it? a = b"),
+    ],
+)
+def test_signatures_of_links_are_taken_out(text: str, clean: str) -> None:
+    assert without_secrets(text) == clean
 
 
 def test_connections_are_reused(simulator: Simulator, client: Client) -> None:

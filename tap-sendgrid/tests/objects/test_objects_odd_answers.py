@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
@@ -76,6 +77,44 @@ def test_suppressions_removed_in_bulk_while_they_are_paged_hide_no_others(
     else:
         assert "removed" in output.tap.report.failed["suppression_bounces"]
         assert "replication_key_value" not in json.dumps(output.states)
+
+
+LINKS = {
+    "it leads in a circle": "{url}/circle",
+    "of no host": "https://bucket..s3.example/file",
+    "without a scheme": "bucket.s3.example/file",
+    "of another scheme": "s3://bucket/file",
+    "a bad address": "http://[bucket/file",
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("link", LINKS.values(), ids=list(LINKS))
+def test_a_link_to_an_export_file_that_is_none_fails_its_collection_alone(
+    pretend: Pretend, caplog: pytest.LogCaptureFixture, link: str | None
+) -> None:
+    signed = link and f"{link}?X-Amz-Credential=id&X-Amz-Signature=SIGNATURE"
+
+    def answer(method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+        if path.startswith("/circle"):
+            return 302, {"Location": path}, b""
+        if path.endswith("/exports/e1"):
+            urls = [signed and signed.format(url=run.simulator.url)]
+            export = {"id": "e1", "status": "ready", "created_at": "2026-01-01T00:00:00Z"}
+            return 200, JSON, json.dumps({**export, "urls": urls, "contact_count": 1}).encode()
+        if path.endswith("/exports"):
+            return 200, JSON, b'{"id": "e1"}' if method == "POST" else b'{"result": []}'
+        if path.startswith("/v3/marketing/lists"):
+            return 200, JSON, b'{"result": [{"id": "l1"}], "_metadata": {}}'
+        return 200, JSON, ACCOUNT
+
+    run = pretend(answer)
+    with caplog.at_level(logging.DEBUG):
+        output = run("recipients", "lists")
+    assert set(output.tap.report.failed) == {"recipients"}
+    assert len(output.records("lists")) == 1
+    told = caplog.text + output.incomplete + str(output.tap.report.failed)
+    assert "SIGNATURE" not in told
 
 
 def test_a_redirect_does_not_take_the_segments_of_the_first_kind_for_gone(
