@@ -89,7 +89,8 @@ def offset_pages(
         PagesIgnored: The second page is the first one again.
         PagesMoved: Rows were passed over each time.
     """
-    offset, tail, moved = 0, [], 0
+    offset, moved = 0, 0
+    tail: list[Any] = []
     first: list[Any] | None = None
     while True:
         answer = client.get(path, {**(params or {}), "limit": limit, "offset": offset})
