@@ -97,6 +97,7 @@ class Client:
         self.api_url = api_url
         self.on_behalf_of = on_behalf_of
         self.tries = TRIES
+        self._patient = True
         #: Answers that had null in place of their rows however often they were asked for. They
         #: count as no rows, and are no proof that there are none.
         self.null_arrays = 0
@@ -121,11 +122,12 @@ class Client:
     @contextmanager
     def impatient(self) -> Iterator[None]:
         """Ask once and wait little: for what is good to know and not needed."""
-        patience, self.tries, self._timeout = (self.tries, self._timeout), 1, (3.0, 5.0)
+        patience = self.tries, self._timeout
+        self._patient, self.tries, self._timeout = False, 1, (3.0, 5.0)
         try:
             yield
         finally:
-            self.tries, self._timeout = patience
+            self._patient, (self.tries, self._timeout) = True, patience
 
     def server_now(self) -> datetime:
         """The present moment by SendGrid's clock, as its last answer told it."""
@@ -177,7 +179,7 @@ class Client:
         label = f"{method} {without_addresses(path)}"
         failures, throttled = 0, 0
         while True:
-            self._limits.acquire(endpoint)
+            self._limits.acquire(endpoint, wait=self._patient)
             try:
                 response = self._send(method, path, params, body)
             except BaseException as problem:
@@ -194,12 +196,13 @@ class Client:
             self._limits.settle(endpoint, response.headers)
             if response.status_code == requests.codes.too_many_requests:
                 throttled += 1
-                if throttled >= _TRIES_429:
+                if throttled >= _TRIES_429 or not self._patient:
                     raise ServiceUnavailable(f"SendGrid keeps answering 429 to {label}.")
                 self._limits.wait_after_429(response.headers, throttled)
             elif response.status_code >= requests.codes.internal_server_error:
                 failures += 1
-                self._pause(failures, label, f"status {response.status_code}")
+                asked = self._limits.retry_after(response.headers)
+                self._pause(failures, label, f"status {response.status_code}", asked)
             elif response.status_code < requests.codes.multiple_choices:
                 return response
             else:
@@ -265,8 +268,11 @@ class Client:
             with suppress(ValueError, TypeError):
                 self._clock_offset = parsedate_to_datetime(date) - datetime.now(UTC)
 
-    def _pause(self, failures: int, label: str, reason: str) -> None:
-        """Wait 1, 2, 4 … seconds, up to half of it by chance so that clients drift apart."""
+    def _pause(self, failures: int, label: str, reason: str, asked: float | None = None) -> None:
+        """Wait 1, 2, 4 … seconds, up to half of it by chance so that clients drift apart.
+
+        An answer may have asked for a longer wait.
+        """
         if failures >= self.tries:
             raise ServiceUnavailable(
                 f"SendGrid did not answer {label} (tried {failures} times; last: {reason}). "
@@ -274,6 +280,7 @@ class Client:
             )
         delay = min(2.0 ** (failures - 1), _LONGEST_PAUSE_SECONDS)
         delay *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret depends on it
+        delay = max(delay, asked or 0.0)
         logger.info("%s: %s; trying again in %.1f s", label, reason, delay)
         self.sleep(delay)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sendgrid_simulator import Fault, Simulator, SimulatorOptions
@@ -78,6 +79,29 @@ def test_impatience_means_one_try(simulator: Simulator, client: Client) -> None:
     with client.impatient(), pytest.raises(ServiceUnavailable):
         client.get(LISTS)
     assert client.get(LISTS)["result"]
+
+
+def test_impatience_does_not_wait_for_a_reset(
+    pretend: Callable[..., Any], quick: list[float]
+) -> None:
+    spent = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(time.time()) + 120)}
+    run = pretend(lambda *_: (429, spent, b""))
+    client = Client("SG.a.b", run.simulator.url)
+    with client.impatient():
+        for _ in range(2):
+            with pytest.raises(ServiceUnavailable):
+                client.get(LISTS)
+    assert quick == []
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_waited_for(
+    pretend: Callable[..., Any], quick: list[float], status: int
+) -> None:
+    answers = iter([(status, {"Retry-After": "17"}, b""), (200, {}, b"{}")])
+    run = pretend(lambda *_: next(answers))
+    assert Client("SG.a.b", run.simulator.url).get(LISTS) == {}
+    assert quick == [17]
 
 
 def test_a_slow_answer_times_out_and_is_tried_again(
