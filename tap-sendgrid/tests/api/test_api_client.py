@@ -275,6 +275,22 @@ def test_the_subuser_is_named_in_a_header(simulator: Simulator) -> None:
     assert simulator.requests[-1].headers["on-behalf-of"] == "anna"
 
 
+@pytest.mark.parametrize(
+    ("value", "subusers"),
+    [
+        (["north", " south "], ("north", "south")),
+        ("north, south,", ("north", "south")),
+        ('["north", "south"]', ("north", "south")),
+        (' ["north"]', ("north",)),
+        ("[]", ()),
+        ("[north", ("[north",)),
+        (None, ()),
+    ],
+)
+def test_subusers_in_every_form(value: Any, subusers: tuple[str, ...]) -> None:
+    assert ApiSettings.from_config({"on_behalf_of": value}).subusers == subusers
+
+
 def test_settings_hide_the_key() -> None:
     settings = ApiSettings("SG.keyid.secret")
     assert "secret" not in repr(settings)
