@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import http.server
 import io
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -16,6 +18,8 @@ from tap_sendgrid.report import IncompleteSync
 from tap_sendgrid.tap import TapSendGrid
 
 Record = dict[str, Any]
+#: What `Stub` is given: method and path with query in; status, headers, body out.
+Answer = Callable[[str, str], tuple[int, dict[str, str], bytes]]
 
 
 @dataclass
@@ -55,11 +59,44 @@ class Output:
         return [f"{request.method} {request.path}" for request in self.requests]
 
 
+class Stub:
+    """A server in SendGrid's place that answers what no SendGrid should."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.api_key = "SG.keyidkeyidkeyidkeyidk.secret"
+        self.requests: list[str] = []
+        stub = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                stub.requests.append(f"{self.command} {self.path}")
+                status, headers, body = answer(self.command, self.path)
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, args=(0.01,)).start()
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
 @dataclass
 class TapRunner:
     """Runs the tap against one simulator, with what it is given."""
 
-    simulator: Simulator
+    simulator: Simulator | Stub
     config: dict[str, Any] = field(default_factory=dict)
 
     def settings(self, **more: Any) -> dict[str, Any]:
@@ -132,3 +169,17 @@ def serve(quick: list[float]) -> Iterator[Callable[..., TapRunner]]:
     yield start
     for simulator in running:
         simulator.__exit__(None, None, None)
+
+
+@pytest.fixture
+def pretend(quick: list[float]) -> Iterator[Callable[[Answer], TapRunner]]:
+    """Start a `Stub` with the given answers and get a runner for it."""
+    running: list[Stub] = []
+
+    def start(answer: Answer) -> TapRunner:
+        running.append(Stub(answer))
+        return TapRunner(running[-1])
+
+    yield start
+    for stub in running:
+        stub.stop()

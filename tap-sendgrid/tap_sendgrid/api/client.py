@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import requests
+import urllib3
 
 from tap_sendgrid.api.errors import (
     Forbidden,
@@ -23,7 +24,9 @@ from tap_sendgrid.api.errors import (
     IPRestricted,
     NotFound,
     RequestRejected,
+    SendGridError,
     ServiceUnavailable,
+    UnexpectedAnswer,
 )
 from tap_sendgrid.api.limits import RateLimits
 
@@ -32,6 +35,8 @@ logger = logging.getLogger("tap-sendgrid.api")
 logging.getLogger("urllib3").setLevel(logging.INFO)
 
 _ADDRESS = re.compile(r"[^/?&=\s\"'<>(),]+(?:@|%40)[^/?&\s\"'<>(),]+")
+#: Links to export files are signed in their query.
+_QUERY = re.compile(r"\?[^\s?'\"<>]*=[^\s'\"<>]*")
 #: What is tried again: a connection that was cut or not made, an answer that came late or broken.
 RETRIED = (
     requests.ConnectionError,
@@ -39,6 +44,8 @@ RETRIED = (
     requests.exceptions.ChunkedEncodingError,
     requests.exceptions.ContentDecodingError,
 )
+#: What else they may say: there is no asking such a URL.
+_NO_URL = (requests.RequestException, urllib3.exceptions.HTTPError)
 TRIES = 6
 _TRIES_NULL = 3
 _ARRAYS = ("result", "results", "lists", "segments", "recipients")
@@ -56,6 +63,11 @@ def default_sleep(seconds: float) -> None:
 def without_addresses(text: str) -> str:
     """``text`` with every e-mail address replaced: logs and messages hold no personal data."""
     return _ADDRESS.sub("<address>", text)
+
+
+def without_secrets(text: str) -> str:
+    """``text``, which others wrote, without e-mail addresses and without the queries of URLs."""
+    return without_addresses(_QUERY.sub("?…", text))
 
 
 class Client:
@@ -85,6 +97,7 @@ class Client:
         self.api_url = api_url
         self.on_behalf_of = on_behalf_of
         self.tries = TRIES
+        self._patient = True
         #: Answers that had null in place of their rows however often they were asked for. They
         #: count as no rows, and are no proof that there are none.
         self.null_arrays = 0
@@ -109,11 +122,12 @@ class Client:
     @contextmanager
     def impatient(self) -> Iterator[None]:
         """Ask once and wait little: for what is good to know and not needed."""
-        patience, self.tries, self._timeout = (self.tries, self._timeout), 1, (3.0, 5.0)
+        patience = self.tries, self._timeout
+        self._patient, self.tries, self._timeout = False, 1, (3.0, 5.0)
         try:
             yield
         finally:
-            self.tries, self._timeout = patience
+            self._patient, (self.tries, self._timeout) = True, patience
 
     def server_now(self) -> datetime:
         """The present moment by SendGrid's clock, as its last answer told it."""
@@ -140,8 +154,12 @@ class Client:
         """The decoded answer; asked for again while it has null in place of its rows."""
         for attempt in range(1, _TRIES_NULL + 1):
             response = self.request(method, path, params=params, body=body)
-            if not response.content:  # 204
-                return None
+            if not response.content:
+                # Taken for no rows, it would have the target mark everything as deleted.
+                raise UnexpectedAnswer(
+                    f"SendGrid answered {response.status_code} with nothing to {method} "
+                    f"{without_addresses(urlsplit(path).path)}, where JSON should be."
+                )
             data = self._decode(response)
             if not _lacks_rows(data):
                 return data
@@ -161,12 +179,15 @@ class Client:
         label = f"{method} {without_addresses(path)}"
         failures, throttled = 0, 0
         while True:
-            self._limits.acquire(endpoint)
+            self._limits.acquire(endpoint, wait=self._patient)
             try:
                 response = self._send(method, path, params, body)
             except BaseException as problem:
                 self._limits.settle(endpoint, {})
                 if not isinstance(problem, RETRIED):
+                    if isinstance(problem, _NO_URL):
+                        reason = without_secrets(str(problem))
+                        raise SendGridError(f"{reason}. Is api_url right?") from None
                     raise
                 failures += 1
                 late = isinstance(problem, requests.Timeout)
@@ -175,13 +196,14 @@ class Client:
             self._limits.settle(endpoint, response.headers)
             if response.status_code == requests.codes.too_many_requests:
                 throttled += 1
-                if throttled >= _TRIES_429:
+                if throttled >= _TRIES_429 or not self._patient:
                     raise ServiceUnavailable(f"SendGrid keeps answering 429 to {label}.")
                 self._limits.wait_after_429(response.headers, throttled)
             elif response.status_code >= requests.codes.internal_server_error:
                 failures += 1
-                self._pause(failures, label, f"status {response.status_code}")
-            elif response.ok:
+                asked = self._limits.retry_after(response.headers)
+                self._pause(failures, label, f"status {response.status_code}", asked)
+            elif response.status_code < requests.codes.multiple_choices:
                 return response
             else:
                 self._raise(response, label)
@@ -202,7 +224,7 @@ class Client:
         with self._session.get(url, headers=headers, stream=True, timeout=self._timeout) as answer:
             milliseconds = (time.monotonic() - started) * 1000
             logger.debug("GET file at %s -> %d in %.0f ms", host, answer.status_code, milliseconds)
-            if not answer.ok:
+            if answer.status_code >= requests.codes.multiple_choices:
                 raise RequestRejected(answer.status_code, f"GET file at {host}", answer.reason)
             yield answer
 
@@ -246,8 +268,11 @@ class Client:
             with suppress(ValueError, TypeError):
                 self._clock_offset = parsedate_to_datetime(date) - datetime.now(UTC)
 
-    def _pause(self, failures: int, label: str, reason: str) -> None:
-        """Wait 1, 2, 4 … seconds, up to half of it by chance so that clients drift apart."""
+    def _pause(self, failures: int, label: str, reason: str, asked: float | None = None) -> None:
+        """Wait 1, 2, 4 … seconds, up to half of it by chance so that clients drift apart.
+
+        An answer may have asked for a longer wait.
+        """
         if failures >= self.tries:
             raise ServiceUnavailable(
                 f"SendGrid did not answer {label} (tried {failures} times; last: {reason}). "
@@ -255,6 +280,7 @@ class Client:
             )
         delay = min(2.0 ** (failures - 1), _LONGEST_PAUSE_SECONDS)
         delay *= random.uniform(0.5, 1.0)  # noqa: S311 - no secret depends on it
+        delay = max(delay, asked or 0.0)
         logger.info("%s: %s; trying again in %.1f s", label, reason, delay)
         self.sleep(delay)
 

@@ -106,7 +106,7 @@ class WrongGeneration(SendGridError):
 
 
 class RequestRejected(SendGridError):
-    """An answer 4xx that has no better name.
+    """An answer 4xx that has no better name, or a redirect, which SendGrid never sends.
 
     Args:
         status: The HTTP status.

@@ -1,7 +1,8 @@
 """Rate limits, per endpoint, from the headers of every answer.
 
 SendGrid sends X-RateLimit-Limit, -Remaining and -Reset (epoch seconds) and no Retry-After
-(https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/rate-limits).
+(https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/rate-limits),
+which a proxy before it may send all the same.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 #: Parts of a path that name one object: UUIDs, numbers, e-mail addresses, opaque ids, messages.
 _OBJECT = re.compile(
@@ -19,7 +21,7 @@ _OBJECT = re.compile(
 )
 #: After the reset instant, so that clocks a little apart do not matter.
 _MARGIN_SECONDS = 1.0
-#: A reset further away than this is taken for a fault of the header.
+#: A reset (or Retry-After) further away than this is taken for a fault of the header.
 _LONGEST_WAIT_SECONDS = 3600.0
 
 
@@ -59,10 +61,14 @@ class RateLimits:
         """The key of the budget that a request draws on: the path without object ids."""
         return f"{method} {_OBJECT.sub('/{id}', path)}"
 
-    def acquire(self, endpoint: str) -> float:
+    def acquire(self, endpoint: str, *, wait: bool = True) -> float:
         """Take one call from the endpoint's budget, waiting for the reset when it is spent.
 
         Each call is followed by one of `settle`.
+
+        Args:
+            endpoint: Of `endpoint`.
+            wait: Not: the call is made at once, whatever is left.
 
         Returns:
             The seconds waited for a reset.
@@ -71,9 +77,9 @@ class RateLimits:
         while True:
             with self._changed:
                 state = self._endpoints.setdefault(endpoint, _Endpoint())
-                while not self._may_tell(state):
+                while wait and not self._may_tell(state):
                     self._changed.wait()
-                if state.remaining is None or not state.limited:
+                if state.remaining is None or not (state.limited and wait):
                     state.in_flight += 1
                     return waited
                 if state.remaining > 0:
@@ -97,7 +103,7 @@ class RateLimits:
             state.in_flight -= 1
             try:
                 remaining = int(headers["X-RateLimit-Remaining"])
-                reset = float(headers["X-RateLimit-Reset"])
+                reset = self._reset(headers)
             except (KeyError, ValueError):
                 state.limited = state.remaining is not None
             else:
@@ -109,17 +115,38 @@ class RateLimits:
             self._changed.notify_all()
 
     def wait_after_429(self, headers: Mapping[str, str], attempt: int) -> float:
-        """Wait until the reset that a 429 names; 1, 2, 4 … seconds when it names none.
+        """Wait as long as a 429 says, or until its reset; 1, 2, 4 … seconds when it names none.
 
         Returns:
             The seconds waited.
         """
-        try:
-            delay = self._until(float(headers["X-RateLimit-Reset"]))
-        except (KeyError, ValueError):
-            delay = min(2.0 ** (attempt - 1), 60.0)
+        delay = self.retry_after(headers)
+        if delay is None:
+            try:
+                delay = self._until(self._reset(headers))
+            except (KeyError, ValueError):
+                delay = min(2.0 ** (attempt - 1), 60.0)
         self._sleep(delay)
         return delay
 
+    def retry_after(self, headers: Mapping[str, str]) -> float | None:
+        """The seconds that Retry-After, a number or a date, asks for; None: nothing of use."""
+        value = headers.get("Retry-After", "")
+        try:
+            delay = float(value)
+        except ValueError:
+            try:
+                delay = parsedate_to_datetime(value).timestamp() - self._clock()
+            except (ValueError, OverflowError):
+                return None
+        return delay if 0 < delay <= _LONGEST_WAIT_SECONDS else None
+
+    def _reset(self, headers: Mapping[str, str]) -> float:
+        """The reset that an answer names; raises KeyError or ValueError when there is none."""
+        reset = float(headers["X-RateLimit-Reset"])
+        if not reset - self._clock() <= _LONGEST_WAIT_SECONDS:  # milliseconds, or no number
+            raise ValueError(reset)
+        return reset
+
     def _until(self, reset: float) -> float:
-        return min(max(reset - self._clock(), 0.0) + _MARGIN_SECONDS, _LONGEST_WAIT_SECONDS)
+        return max(reset - self._clock(), 0.0) + _MARGIN_SECONDS

@@ -14,19 +14,25 @@ from tap_sendgrid.api.errors import NotFound, SendGridError, UnexpectedAnswer
 
 #: More empty pages in a row than batched deletes leave behind.
 _EMPTY_PAGES = 50
+#: How often rows that moved are read from the start before it is given up.
+_TRIES_MOVED = 3
 
 
 class PagesIgnored(SendGridError):
     """An endpoint gives the same rows whatever limit and offset say."""
 
 
+class PagesMoved(SendGridError):
+    """Rows were removed while the pages were read, so that others were passed over."""
+
+
 def rows_of(answer: Any, key: str | None) -> list[Any]:
     """The rows of an answer: under ``key``, or the answer itself; ``null`` counts as none.
 
     Raises:
-        UnexpectedAnswer: There is something else where the array should be.
+        UnexpectedAnswer: There is something else, or nothing, where the array should be.
     """
-    found = answer.get(key) if key and isinstance(answer, dict) else answer
+    found = answer.get(key, answer) if key and isinstance(answer, dict) else answer
     if found is None:
         return []
     if not isinstance(found, list):
@@ -75,12 +81,16 @@ def offset_pages(
         limit: Rows per page.
         params: Further parameters.
         overlap: Rows at the end of a page to ask for again with the next one: rows that were
-            removed meanwhile moved the others up. Those that come twice are given once.
+            removed meanwhile moved the others up. Those that come twice are given once. When none
+            of them comes again, more were removed, and others were passed over: all is read, and
+            given, once more.
 
     Raises:
         PagesIgnored: The second page is the first one again.
+        PagesMoved: Rows were passed over each time.
     """
-    offset, tail = 0, []
+    offset, moved = 0, 0
+    tail: list[Any] = []
     first: list[Any] | None = None
     while True:
         answer = client.get(path, {**(params or {}), "limit": limit, "offset": offset})
@@ -91,6 +101,16 @@ def offset_pages(
             raise UnexpectedAnswer(f"SendGrid's answer to {path} is null from row {offset} on.")
         elif rows and rows == first:
             raise PagesIgnored(f"SendGrid does not page {path}: limit and offset change nothing.")
+        elif tail and not any(row in tail for row in rows):
+            moved += 1
+            if moved == _TRIES_MOVED:
+                raise PagesMoved(
+                    f"Rows of {path} were removed while its pages were read, {moved} times, so "
+                    "that others were passed over. What was found is synced; the next run reads "
+                    "all of it again."
+                )
+            offset, tail, first = 0, [], None
+            continue
         yield from (row for row in rows if row not in tail)
         if len(rows) != limit:  # shorter: the last page; longer: the limit was ignored, this is all
             return

@@ -40,11 +40,25 @@ _ENCODER = msgspec.json.Encoder()
 
 
 class Progress(msgspec.Struct):
-    """Where an interrupted backfill was: ``since`` to ``position`` is in the log."""
+    """Where an interrupted backfill was.
+
+    Of the messages of ``since`` to ``position``, the events from ``events_since`` on are in the
+    log; None: nobody knows (stored by an earlier release).
+    """
 
     source: str
     since: datetime
     position: datetime
+    events_since: datetime | None = None
+    subuser: str | None = None
+
+    def covers(self, first: datetime, since: datetime) -> bool:
+        """Whether a request for messages from ``first``, events from ``since`` on can go on."""
+        return (
+            self.since <= first < self.position
+            and self.events_since is not None
+            and self.events_since <= since
+        )
 
 
 @dataclass(slots=True)
@@ -114,14 +128,14 @@ def backfill(
     first = since - request.lookback
     start = first
     stored = None if request.restart else _stored(log, source)
-    if stored and stored.since <= first < stored.position:
+    if stored and stored.covers(first, since):
         first, start = stored.since, min(stored.position, until)
         say(f"Going on from {_show(start)}, where the last run stopped (--restart begins anew)")
     run = _Run(source, log, since.timestamp(), request.concurrency, is_known)
     shown_at = time.monotonic()
     with run.pool:
         for window_start, window_end in run.windows(start, until):
-            progress = Progress(source.name, first, window_end)
+            progress = Progress(source.name, first, window_end, since, source.subuser)
             log.put(PROGRESS_KEY, _ENCODER.encode(progress).decode())
             if time.monotonic() - shown_at >= _PROGRESS_SECONDS:
                 shown_at = time.monotonic()
@@ -242,7 +256,8 @@ def _stored(log: EventLog, source: Source) -> Progress | None:
     if not text:
         return None
     progress = msgspec.json.decode(text, type=Progress)
-    return progress if progress.source == source.name else None
+    mine = (source.name, source.subuser)
+    return progress if (progress.source, progress.subuser) == mine else None
 
 
 def _whole_second(moment: datetime) -> datetime:

@@ -41,6 +41,7 @@ class Source(ABC):
         gives_event_ids: Whether events carry ``sg_event_id`` and messages are found by an instant
             that never changes; if not, they are found by that of their last event.
         status_conditions: What divides the messages of one second further.
+        subuser: Whose history it is; None: that of the key's account.
     """
 
     name: ClassVar[str]
@@ -49,6 +50,7 @@ class Source(ABC):
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.subuser = client.on_behalf_of
 
     def list(self, start: datetime, end: datetime) -> Listing:
         """The messages of ``start <= instant < end``, at whole seconds."""

@@ -91,5 +91,5 @@ class SubusersStream(ObjectStream):
 
     def read(self, account: Account, context: Context | None) -> Iterator[Record]:
         """``GET /v3/subusers``, by offset."""
-        for row in offset_pages(account.client, "/v3/subusers", limit=500):
+        for row in offset_pages(account.client, "/v3/subusers", limit=500, overlap=10):
             yield {**row, "id": str(row["id"]), "_id": row["id"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -11,7 +12,7 @@ from singer_sdk.singerlib import SchemaMessage
 from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
 
 from tap_sendgrid.api import scopes
-from tap_sendgrid.api.client import without_addresses
+from tap_sendgrid.api.client import without_secrets
 from tap_sendgrid.api.errors import (
     MISREAD,
     Forbidden,
@@ -125,10 +126,11 @@ class ObjectStream(Stream):
         except SendGridError as problem:
             report.failed[where] = str(problem)
         except MISREAD as problem:
-            self.logger.warning("An answer could not be read", exc_info=True)
+            trace = "".join(traceback.format_exception(problem))
+            self.logger.warning("An answer could not be read:\n%s", without_secrets(trace))
             report.failed[where] = (
                 "SendGrid's answer has an unexpected form "
-                f"({type(problem).__name__}: {without_addresses(str(problem))})"
+                f"({type(problem).__name__}: {without_secrets(str(problem))})"
             )
         else:
             return

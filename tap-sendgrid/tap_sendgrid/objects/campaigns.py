@@ -46,7 +46,7 @@ class CampaignsStream(MarketingStream):
 
     def read_legacy(self, account: Account, context: Context | None) -> Iterator[Record]:
         """``GET /v3/campaigns`` by offset; the time of a scheduled one is asked for."""
-        rows = offset_pages(account.client, "/v3/campaigns", key="result", limit=100, overlap=1)
+        rows = offset_pages(account.client, "/v3/campaigns", key="result", limit=100, overlap=10)
         for row in rows:
             record = {name: row.get(name) for name in names(CAMPAIGNS)}
             record.update(

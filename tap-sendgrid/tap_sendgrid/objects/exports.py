@@ -20,7 +20,7 @@ from typing import Any
 import requests
 import urllib3
 
-from tap_sendgrid.api.client import RETRIED, Client
+from tap_sendgrid.api.client import Client
 from tap_sendgrid.api.errors import ExportFailed, NotFound, RequestRejected
 from tap_sendgrid.api.pages import rows_of
 from tap_sendgrid.objects.values import instant
@@ -36,7 +36,8 @@ _PROGRESS_SECONDS = 10.0
 _TRIES = 6
 #: A pending job older than this is not adopted: it may be stuck.
 _ADOPTABLE = timedelta(hours=1)
-_BROKEN = (*RETRIED, urllib3.exceptions.HTTPError, zlib.error)
+#: Any problem that `requests` has with a file, a link that is no URL or goes round included.
+_BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, zlib.error)
 
 
 @dataclass

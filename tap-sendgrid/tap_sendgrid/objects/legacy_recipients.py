@@ -13,17 +13,13 @@ from typing import Any
 
 from tap_sendgrid.api.client import Client
 from tap_sendgrid.api.errors import RequestRejected, SendGridError, ServiceUnavailable
-from tap_sendgrid.api.pages import legacy_pages
+from tap_sendgrid.api.pages import PagesMoved, legacy_pages
 
 _PATH = "/v3/contactdb/recipients"
 
 
 class SearchFailed(SendGridError):
     """The search for changed recipients does not serve."""
-
-
-class PagesMoved(SendGridError):
-    """Recipients were deleted while the pages were read, so that some were passed over."""
 
 
 def updated_since(client: Client, since: datetime) -> Iterator[list[dict[str, Any]]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import requests
+
 from tap_sendgrid.api.errors import Forbidden, NotFound, RequestRejected
 from tap_sendgrid.api.generation import Generation
 from tap_sendgrid.api.pages import rows_of
@@ -36,6 +38,8 @@ class SegmentsStream(MarketingStream):
         except Forbidden:
             raise
         except RequestRejected as gone:  # deprecated since 2022
+            if gone.status < requests.codes.bad_request:  # a proxy speaks
+                raise
             self.logger.debug("No segments of the first kind: %s", gone)
             return
         for row in first_kind:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sendgrid_simulator import Fault, Simulator, SimulatorOptions
 from tap_sendgrid.api.account import Account
-from tap_sendgrid.api.client import Client, without_addresses
+from tap_sendgrid.api.client import Client, without_addresses, without_secrets
 from tap_sendgrid.api.errors import (
     Forbidden,
     InvalidCredentials,
     IPRestricted,
     NotFound,
     RequestRejected,
+    SendGridError,
     ServiceUnavailable,
 )
 from tap_sendgrid.api.settings import ApiSettings
@@ -77,6 +79,29 @@ def test_impatience_means_one_try(simulator: Simulator, client: Client) -> None:
     with client.impatient(), pytest.raises(ServiceUnavailable):
         client.get(LISTS)
     assert client.get(LISTS)["result"]
+
+
+def test_impatience_does_not_wait_for_a_reset(
+    pretend: Callable[..., Any], quick: list[float]
+) -> None:
+    spent = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(time.time()) + 120)}
+    run = pretend(lambda *_: (429, spent, b""))
+    client = Client("SG.a.b", run.simulator.url)
+    with client.impatient():
+        for _ in range(2):
+            with pytest.raises(ServiceUnavailable):
+                client.get(LISTS)
+    assert quick == []
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_waited_for(
+    pretend: Callable[..., Any], quick: list[float], status: int
+) -> None:
+    answers = iter([(status, {"Retry-After": "17"}, b""), (200, {}, b"{}")])
+    run = pretend(lambda *_: next(answers))
+    assert Client("SG.a.b", run.simulator.url).get(LISTS) == {}
+    assert quick == [17]
 
 
 def test_a_slow_answer_times_out_and_is_tried_again(
@@ -216,6 +241,25 @@ def test_addresses_are_taken_out(text: str, clean: str) -> None:
     assert without_addresses(text) == clean
 
 
+@pytest.mark.parametrize("url", ["api.sendgrid.com", "http://", "ftp://x", "http://a..b"])
+def test_an_api_url_that_is_none_is_told(url: str, quick: list[float]) -> None:
+    with pytest.raises(SendGridError, match="api_url"):
+        Client("SG.a.b", url).get(LISTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("Invalid URL 'b.s3/f?X-Amz-Signature=1&b=2': no", "Invalid URL 'b.s3/f?…': no"),
+        ("host='b.s3', url: /f?sig=a%2F+b (Caused by x)", "host='b.s3', url: /f?… (Caused by x)"),
+        ("https://x/y?a=1#b of a@b.c", "https://x/y?… of <address>"),
+        ("is it? a = b", "is it? a = b"),
+    ],
+)
+def test_signatures_of_links_are_taken_out(text: str, clean: str) -> None:
+    assert without_secrets(text) == clean
+
+
 def test_connections_are_reused(simulator: Simulator, client: Client) -> None:
     pool = client._session.get_adapter(simulator.url).poolmanager  # type: ignore[attr-defined]
     for _ in range(5):
@@ -229,6 +273,22 @@ def test_the_subuser_is_named_in_a_header(simulator: Simulator) -> None:
     with pytest.raises(Forbidden):
         client.get(LISTS)
     assert simulator.requests[-1].headers["on-behalf-of"] == "anna"
+
+
+@pytest.mark.parametrize(
+    ("value", "subusers"),
+    [
+        (["north", " south "], ("north", "south")),
+        ("north, south,", ("north", "south")),
+        ('["north", "south"]', ("north", "south")),
+        (' ["north"]', ("north",)),
+        ("[]", ()),
+        ("[north", ("[north",)),
+        (None, ()),
+    ],
+)
+def test_subusers_in_every_form(value: Any, subusers: tuple[str, ...]) -> None:
+    assert ApiSettings.from_config({"on_behalf_of": value}).subusers == subusers
 
 
 def test_settings_hide_the_key() -> None:

@@ -80,9 +80,38 @@ def test_without_a_reset_the_waits_grow() -> None:
     assert [limits.wait_after_429({}, attempt) for attempt in (1, 2, 3, 9)] == [1, 2, 4, 60]
 
 
-def test_an_absurd_reset_is_not_waited_for() -> None:
+@pytest.mark.parametrize("reset", ["1800000060000", "99999999999999", "nan", "inf"])
+def test_an_absurd_reset_is_not_waited_for(reset: str) -> None:
+    """Milliseconds, for one; it must not make the next call wait for ever either."""
     clock = Clock()
-    assert clock.limits().wait_after_429({"X-RateLimit-Reset": "99999999999999"}, 1) == 3600
+    limits = clock.limits()
+    absurd = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+    assert limits.wait_after_429(absurd, 1) == 1
+    call(limits, "a", absurd)
+    assert [call(limits, "a", absurd) for _ in range(3)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("7", 7),
+        ("0", None),  # at once, twenty times, is no answer to a 429
+        ("Fri, 15 Jan 2027 08:00:09 GMT", 9),
+        ("Fri, 15 Jan 2027 07:00:00 GMT", None),
+        ("-5", None),
+        ("soon", None),
+        ("", None),
+        ("nan", None),
+        ("86400", None),
+        ("Fri, 15 Jan 2099 08:00:00 GMT", None),
+    ],
+)
+def test_retry_after_is_heeded(value: str, seconds: float | None) -> None:
+    clock = Clock()
+    limits = clock.limits()
+    assert limits.retry_after({"Retry-After": value}) == seconds
+    both = {**headers(0, clock.now + 20), "Retry-After": value}
+    assert limits.wait_after_429(both, 1) == (21 if seconds is None else seconds)
 
 
 @settings(max_examples=50, deadline=None)

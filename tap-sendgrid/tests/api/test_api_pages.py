@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tap_sendgrid.api.errors import NotFound, SendGridError
 from tap_sendgrid.api.pages import (
     PagesIgnored,
+    PagesMoved,
     legacy_pages,
     offset_pages,
     rows_of,
@@ -45,8 +46,39 @@ def test_rows_removed_while_paging_are_caught_by_the_overlap() -> None:
     for row in offset_pages(client, "/x", limit=20, overlap=5):  # type: ignore[arg-type]
         got.append(row["n"])
         if row["n"] == 10:
-            del client.rows[:5]
-    assert set(got) >= set(range(100)) - set(range(5))
+            del client.rows[:4]
+    assert set(got) >= set(range(100)) - set(range(4))
+    assert len(client.asked) == 7  # none of them twice
+
+
+class Shrinking(Rows):
+    """Removes the first rows after so many of its answers."""
+
+    def __init__(self, rows: list[Any], removed: int, times: int) -> None:
+        super().__init__(rows)
+        self.removed, self.times = removed, times
+
+    def get(self, path: str, params: dict[str, Any] | None = None) -> Any:
+        answer = super().get(path, params)
+        if self.times:
+            self.times -= 1
+            del self.rows[: self.removed]
+        return answer
+
+
+@pytest.mark.parametrize("total", [100, 20, 25])
+def test_more_rows_removed_than_the_overlap_has_are_read_again(total: int) -> None:
+    client = Shrinking(list(range(total)), removed=8, times=1)
+    rows = list(offset_pages(client, "/x", limit=20, overlap=5))  # type: ignore[arg-type]
+    assert {row["n"] for row in rows} == set(range(total))
+    assert [asked["offset"] for asked in client.asked[:3]] == [0, 15, 0]
+
+
+def test_rows_that_are_removed_all_the_time_are_told() -> None:
+    client = Shrinking(list(range(1000)), removed=8, times=99)
+    with pytest.raises(PagesMoved, match="removed"):
+        list(offset_pages(client, "/x", limit=20, overlap=5))  # type: ignore[arg-type]
+    assert len(client.asked) == 6
 
 
 def test_an_endpoint_that_ignores_the_offset_is_found_out() -> None:
@@ -113,11 +145,12 @@ def test_legacy_pages_without_a_404_end_too() -> None:
     assert len(list(legacy_pages(client, "/x"))) == 1  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("answer", [None, {"r": None}, {}, [], {"r": [{}]}, [None]])
+@pytest.mark.parametrize("answer", [None, {"r": None}, [], {"r": [{}]}, [None]])
 def test_nothing_in_any_form_is_no_rows(answer: Any) -> None:
     assert rows_of(answer, "r") == []
 
 
-def test_something_else_in_place_of_rows_is_told() -> None:
+@pytest.mark.parametrize("answer", [{"r": "text"}, {}, {"errors": [{"message": "later"}]}, 5])
+def test_something_else_in_place_of_rows_is_told(answer: Any) -> None:
     with pytest.raises(SendGridError, match="array"):
-        rows_of({"r": "text"}, "r")
+        rows_of(answer, "r")

@@ -234,6 +234,7 @@ def test_another_span_or_a_restart_begins_anew(simulator: Simulator, log: EventL
     stored = {
         "source": "/v3/logs",
         "since": first.isoformat(),
+        "events_since": first.isoformat(),
         "position": (first + timedelta(days=1)).isoformat(),
     }
     for request in ({"restart": True}, {"since": first - timedelta(hours=1)}):
@@ -241,6 +242,50 @@ def test_another_span_or_a_restart_begins_anew(simulator: Simulator, log: EventL
         assert run(simulator, log, **request).messages == MESSAGES
     log.put(PROGRESS_KEY, json.dumps(stored))
     assert run(simulator, log).messages == MESSAGES - 100
+
+
+def test_progress_that_left_out_events_that_are_asked_for_now_is_not_taken_up(
+    simulator: Simulator, log: EventLog
+) -> None:
+    """The same messages were listed, but for a later --since and a longer --lookback."""
+    first = first_message_at(simulator)
+    messages = list(simulator.account.messages)
+    later = datetime.fromtimestamp(messages[300].created_at, UTC)
+    source = LogsSource(client_of(simulator))
+    ask, asked = source.message, 0
+
+    def message(message_id: str) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 200:
+            raise KeyboardInterrupt
+        return ask(message_id)
+
+    source.message = message  # type: ignore[method-assign]
+    narrow = Request(later, datetime.now(UTC), later - first, concurrency=1)
+    with pytest.raises(KeyboardInterrupt):
+        backfill(source, log, narrow, say=print)
+    assert log.get(PROGRESS_KEY)
+    run(simulator, log)
+    ids = {record["id"] for record in records_in(log)}
+    assert {e["sg_event_id"] for e in with_event_id(webhook_events(simulator))} <= ids
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"events_since": None},  # as releases before this one stored it
+        {"subuser": "north"},
+    ],
+)
+def test_progress_of_another_kind_is_not_taken_up(
+    simulator: Simulator, log: EventLog, other: dict[str, Any]
+) -> None:
+    first = first_message_at(simulator).isoformat()
+    position = (first_message_at(simulator) + timedelta(days=1)).isoformat()
+    stored = {"source": "/v3/logs", "since": first, "events_since": first, "position": position}
+    log.put(PROGRESS_KEY, json.dumps({**stored, **other}))
+    assert run(simulator, log).messages == MESSAGES
 
 
 def test_a_message_that_is_gone_when_it_is_asked_for(simulator: Simulator, log: EventLog) -> None:
