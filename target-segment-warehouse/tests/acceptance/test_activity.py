@@ -170,3 +170,41 @@ def test_a_union_wider_than_an_engine_allows(warehouse: Warehouse, mode: str) ->
         found |= json.loads(row["_overflow"] or "{}")
         found = {name: value for name, value in found.items() if value is not None}
         assert found == {f"{row_id[0]}_{row_id[1]}_{k}": k for k in range(100)}
+
+
+@pytest.mark.parametrize("kind", ["TABLE", "VIEW"])
+def test_an_activity_of_the_user_is_left_alone(warehouse: Warehouse, kind: str) -> None:
+    warehouse.execute("CREATE SCHEMA wh")
+    warehouse.execute(f"CREATE {kind} wh.activity AS SELECT 'old' AS id, 'precious' AS mine")
+    lines = [events("click"), record("click", id="1", n=1), record("click", id="1", n="text")]
+    for mode in (*MODES, "off"):
+        result = warehouse.load(*lines, activity=mode, max_batch_rows=1)
+        assert warehouse.rows("activity") == [{"id": "old", "mine": "precious"}]
+        assert ("wh.activity" in result.stderr) == (mode != "off")
+    warehouse.execute(f"ALTER {kind} wh.activity RENAME TO mine")
+    for mode in MODES:
+        assert "wh.activity" not in warehouse.load(*lines, activity=mode).stderr
+        warehouse.assert_activity_is_the_union(["click"])
+    assert warehouse.rows("mine", "id") == ["old"]
+
+
+def test_an_alias_of_the_user_is_left_alone(warehouse: Warehouse) -> None:
+    warehouse.execute("CREATE SCHEMA wh")
+    warehouse.execute("CREATE VIEW wh.spamreport AS SELECT 'precious' AS mine")
+    for value in (1, "text"):
+        result = warehouse.load(
+            events("spam_report"), record("spam_report", id="1", n=value), segment_aliases=True
+        )
+        assert warehouse.rows("spamreport", "mine") == ["precious"]
+        assert "wh.spamreport" in result.stderr
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_a_table_in_use_is_taken_up_again(warehouse: Warehouse) -> None:
+    warehouse.load(events("click"), record("click", id="1"), activity="table")
+    warehouse.execute("CREATE SCHEMA mine")
+    warehouse.execute("CREATE VIEW mine.on_activity AS SELECT id FROM wh.activity")
+    warehouse.load(events("click"), record("click", id="2"), activity="off")
+    assert warehouse.rows("activity", "id") == ["1"]
+    warehouse.load(events("click"), record("click", id="3"), activity="table")
+    warehouse.assert_activity_is_the_union(["click"])
