@@ -201,7 +201,7 @@ class Activity:
         warehouse = self._warehouse
         present = self._catalog.views.get(name, {}) if name in warehouse.own_views else {}
         union = self._unite(tables, keep=present)
-        mark = _mark(union)
+        mark = _mark(union, tables)
         if present and warehouse.comment_of(name) == mark:
             return
         ordered = {column: union.types[column] for column in present if column in union.types}
@@ -301,7 +301,14 @@ def _convert(column: str, old: Type, new: Type) -> str:
     return f"CAST({quote(column)} AS {PHYSICAL[new]})"
 
 
-def _mark(union: Union) -> str:
-    """A comment that tells this union from others."""
-    shape = repr((union.types, sorted(union.sources.items()), sorted(union.packed.items())))
+def _mark(union: Union, tables: Mapping[str, Columns]) -> str:
+    """A comment that tells this union from others.
+
+    The types of the tables' columns are in it too: a conversion that suits one type fails on
+    another, though the union's own type is the same.
+    """
+    columns = {name: sorted(types.items()) for name, types in tables.items()}
+    shape = repr(
+        (union.types, sorted(union.sources.items()), sorted(union.packed.items()), columns)
+    )
     return f"{_KEPT} ({hashlib.sha256(shape.encode()).hexdigest()[:16]})"

@@ -97,6 +97,21 @@ def test_columns_that_differ_in_type(warehouse: Warehouse, mode: str) -> None:
     assert warehouse.count("activity") == 3
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_column_that_gets_the_type_of_the_union(warehouse: Warehouse, mode: str) -> None:
+    warehouse.load(
+        events("a"),
+        record("a", id="1", at="2026-01-01T00:00:00Z"),
+        events("b"),
+        record("b", id="2", at="text"),
+        activity=mode,
+    )
+    warehouse.load(events("a"), record("a", id="3", at="soon"), activity=mode)
+    assert warehouse.by_id("activity", "at") == {
+        "1": "2026-01-01T00:00:00Z", "2": "text", "3": "soon",
+    }  # fmt: skip
+
+
 def test_no_events_no_activity(warehouse: Warehouse) -> None:
     warehouse.load(schema("lists"), record("lists", id="1"))
     assert "activity" not in warehouse.relations() or warehouse.count("activity") == 0
