@@ -96,6 +96,12 @@ def unite(tables: Mapping[str, Columns], fixed: Mapping[str, Type] | None = None
     return union
 
 
+def make_stale(warehouse: Warehouse) -> None:
+    """Have the union filled anew before the commit, if it is a table: rows changed or went."""
+    if warehouse.comment_of(ACTIVITY) == _KEPT:
+        warehouse.comment("TABLE", ACTIVITY, _STALE)
+
+
 class Activity:
     """Keeps the union, and the aliases, inside one transaction.
 

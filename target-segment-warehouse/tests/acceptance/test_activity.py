@@ -8,7 +8,7 @@ import json
 import pytest
 
 from .harness import Warehouse
-from .messages import events, record, schema
+from .messages import Message, events, record, schema
 
 MODES = ["view", "table"]
 
@@ -110,6 +110,27 @@ def test_a_column_that_gets_the_type_of_the_union(warehouse: Warehouse, mode: st
     assert warehouse.by_id("activity", "at") == {
         "1": "2026-01-01T00:00:00Z", "2": "text", "3": "soon",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_that_are_removed_go_from_it(warehouse: Warehouse, mode: str) -> None:
+    def lines(number: int) -> list[Message]:
+        return [
+            schema("e", {"n": "integer"}, keys=[]),
+            {**record("e", n=number), "version": number},
+            {"type": "ACTIVATE_VERSION", "stream": "e", "version": number},
+        ]
+
+    warehouse.load(*lines(1), activity=mode)
+    warehouse.load(*lines(2), activity=mode)
+    warehouse.assert_activity_is_the_union(["e"])
+    assert warehouse.rows("activity", "_sdc_deleted_at", "n")[0]["n"] == 1
+    warehouse.load(*lines(3), activity=mode, hard_delete=True, max_batch_rows=1)
+    warehouse.assert_activity_is_the_union(["e"])
+    assert warehouse.rows("activity", "n") == [3]
+    warehouse.load(*lines(4)[:2], activity=mode, load_method="overwrite")
+    warehouse.assert_activity_is_the_union(["e"])
+    assert warehouse.rows("activity", "n") == [4]
 
 
 def test_no_events_no_activity(warehouse: Warehouse) -> None:
