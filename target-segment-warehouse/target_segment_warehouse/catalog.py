@@ -23,6 +23,10 @@ COLUMNS = "_columns"
 OVERFLOW = "_overflow"
 META = {"id": Type.TEXT, "received_at": Type.TIMESTAMP, "uuid_ts": Type.TIMESTAMP}
 
+_SDC_TIMES = {"_sdc_batched_at", "_sdc_deleted_at", "_sdc_extracted_at", "_sdc_received_at"}
+_TIMES_WITHOUT_ZONE = {"timestamp", "timestamp without time zone", "date"}
+"""What other loaders have for them: UTC."""
+
 _TABLES = {
     COLLECTIONS: ("table_name", "stream", "collection", "key_properties", "version"),
     COLUMNS: ("table_name", "column_name", "path", "variant"),
@@ -82,6 +86,20 @@ class Table:
             warehouse.add_columns(self.name, missing)
         self.columns |= missing
         return missing
+
+    def room_for(self, warehouse: Warehouse, name: str, type_: Type) -> tuple[str, Type]:
+        """The column, and its type, that takes the values of a computed column.
+
+        A column of that name may be another loader's, or of values that a tap sent: it is made text
+        if it can be, which holds both; else the values go to a sibling.
+        """
+        old = self.columns.get(name, type_)
+        if old in {type_, Type.TEXT} or (old is Type.FLOAT and type_ is Type.INTEGER):
+            return name, old or Type.TEXT
+        if not self._is_made or warehouse.change_type(self.name, name, old, Type.TEXT):
+            self.columns[name] = Type.TEXT
+            return name, Type.TEXT
+        return self.namer.variant((name,), type_.value), type_
 
     def make(self, warehouse: Warehouse) -> None:
         """Make the table if it is not there: with all its columns, which is cheaper than adding."""
@@ -229,6 +247,8 @@ class Catalog:
                 columns[column] = type_
         for column, physical in self._physical[name].items():
             wider = self._warehouse.dialect.wider.get(physical)
+            if column in _SDC_TIMES and physical.lower() in _TIMES_WITHOUT_ZONE:
+                wider = Type.TIMESTAMP
             if (
                 wider is not None
                 and column not in META

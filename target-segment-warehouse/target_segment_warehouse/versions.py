@@ -65,14 +65,15 @@ def remove(warehouse: Warehouse, table: Table, which: str, now: str, *, hard: bo
     name = warehouse.name(table.name)
     added: dict[str, Type] = {}
     if not hard:
-        added = table.add_columns(warehouse, {DELETED_AT: Type.TIMESTAMP})
-        which += f" AND {DELETED_AT} IS NULL"
+        mark, type_ = table.room_for(warehouse, DELETED_AT, Type.TIMESTAMP)
+        added = table.add_columns(warehouse, {mark: type_})
+        time = literal(now) if type_ is Type.TEXT else _time(warehouse, now)
+        which += f" AND {mark} IS NULL"
     count = int(str(warehouse.query(f"SELECT count(*) FROM {name} WHERE {which}")[0][0]))  # noqa: S608
     if count and hard:
         warehouse.execute(f"DELETE FROM {name} WHERE {which}")  # noqa: S608
     elif count:
-        time = _time(warehouse, now)
-        warehouse.execute(f"UPDATE {name} SET {DELETED_AT} = {time} WHERE {which}")  # noqa: S608
+        warehouse.execute(f"UPDATE {name} SET {mark} = {time} WHERE {which}")  # noqa: S608
     if count:
         _tell(warehouse, table)
     return Entry(table.collection, deleted=count, new_columns=tuple(added))
