@@ -127,11 +127,17 @@ class Catalog:
                 warehouse.add_columns(table, dict.fromkeys(missing, Type.TEXT))
         self._owners: dict[str, dict[str, Owner]] = defaultdict(dict)
         for table, column, path, variant in self._read(COLUMNS):
-            self._owners[table][column] = Owner.from_text(path, variant)
-        self._collections = {
-            table: _Collection(_plain(stream), Collection(collection), key, json.loads(version))
-            for table, stream, collection, key, version in self._read(COLLECTIONS)
-        }
+            owners = self._owners[warehouse.folded(table)]
+            owners[warehouse.folded(column)] = Owner.from_text(path, variant)
+        self._collections: dict[str, _Collection] = {}
+        # Names as they are in ``_collections``, where earlier releases did not fold them.
+        self._written: dict[str, str] = {}
+        for table, stream, collection, key, version in self._read(COLLECTIONS):
+            name = warehouse.folded(table)
+            self._written[name] = table
+            self._collections[name] = _Collection(
+                _plain(stream), Collection(collection), key, json.loads(version)
+            )
         taken: dict[str, Owner | None] = dict.fromkeys(self._physical)
         taken |= {table: Owner((entry.stream,)) for table, entry in self._collections.items()}
         self.views = warehouse.views()
@@ -187,7 +193,7 @@ class Catalog:
         self._collections[table] = entry
         self._warehouse.execute(
             f"DELETE FROM {self._warehouse.name(COLLECTIONS)} "  # noqa: S608
-            f"WHERE table_name = {literal(table)}"
+            f"WHERE table_name = {literal(self._written.pop(table, table))}"
         )
         row = (
             table,
