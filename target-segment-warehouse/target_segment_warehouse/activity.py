@@ -226,6 +226,9 @@ class Activity:
         tables = catalog.event_tables()
         union = self._unite(tables)
         columns = catalog.columns(ACTIVITY)
+        if catalog.regrouped:
+            make_stale(warehouse)
+            catalog.regrouped = False
         if columns is None or warehouse.comment_of(ACTIVITY) != _KEPT:
             if columns is None:
                 warehouse.create_table(ACTIVITY, union.types, key=None)

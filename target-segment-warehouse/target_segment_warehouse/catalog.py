@@ -114,10 +114,14 @@ class Catalog:
 
     Args:
         warehouse: Inside a transaction.
+
+    Attributes:
+        regrouped: Whether a table with rows became one of objects, or of events.
     """
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
+        self.regrouped = False
         self._physical = warehouse.tables()
         for table, columns in _TABLES.items():
             if table not in self._physical:
@@ -227,6 +231,8 @@ class Catalog:
         )
         if entry != known:
             self._store(name, entry)
+            if not is_new and (known is None or known.collection is not entry.collection):
+                self.regrouped = True
         owners = self._owners[name]
         existing: dict[str, Owner | None] = {**dict.fromkeys(columns), **owners}
         # The three columns of every table are nobody's.

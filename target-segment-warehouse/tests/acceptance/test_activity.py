@@ -133,6 +133,19 @@ def test_rows_that_are_removed_go_from_it(warehouse: Warehouse, mode: str) -> No
     assert warehouse.rows("activity", "n") == [4]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_tables_that_become_event_tables_and_cease_to_be(warehouse: Warehouse, mode: str) -> None:
+    lines = [events("a"), record("a", id="1"), schema("b"), record("b", id="2")]
+    warehouse.load(*lines, activity=mode)
+    warehouse.execute("CREATE TABLE wh.c AS SELECT * FROM wh.b")
+    more = [events("c"), record("c", id="2"), record("c", id="3")]
+    warehouse.load(*lines, *more, activity=mode, collections={"b": "event"}, max_batch_rows=1)
+    warehouse.assert_activity_is_the_union(["a", "b", "c"])
+    assert warehouse.rows("activity", "id") == ["1", "2", "2", "3"]
+    warehouse.load(*lines, activity=mode)
+    warehouse.assert_activity_is_the_union(["a", "c"])
+
+
 def test_no_events_no_activity(warehouse: Warehouse) -> None:
     warehouse.load(schema("lists"), record("lists", id="1"))
     assert "activity" not in warehouse.relations() or warehouse.count("activity") == 0
