@@ -28,6 +28,9 @@ ALIASES = {"spamreport": "spam_report"}
 
 OWN_VIEWS = frozenset({ACTIVITY, *ALIASES})
 _KEPT = "The union of all event collections, kept by target-segment-warehouse"
+"""How the comment on everything of ours begins; what is without it is somebody else's."""
+
+_STALE = f"{_KEPT}, not up to date"
 
 Columns = Mapping[str, Type | None]
 
@@ -93,6 +96,12 @@ def unite(tables: Mapping[str, Columns], fixed: Mapping[str, Type] | None = None
     return union
 
 
+def make_stale(warehouse: Warehouse) -> None:
+    """Have the union filled anew before the commit, if it is a table: rows changed or went."""
+    if warehouse.comment_of(ACTIVITY) == _KEPT:
+        warehouse.comment("TABLE", ACTIVITY, _STALE)
+
+
 class Activity:
     """Keeps the union, and the aliases, inside one transaction.
 
@@ -107,11 +116,26 @@ class Activity:
         self._warehouse = warehouse
         self._catalog = catalog
         self._aliases = aliases
-        warehouse.own_views = set(OWN_VIEWS & catalog.views.keys())
+        views = OWN_VIEWS & catalog.views.keys()
+        warehouse.own_views = {view for view in views if self._is_ours(view)}
+        self._others = views - warehouse.own_views
+        if catalog.columns(ACTIVITY) is not None and not self._is_ours(ACTIVITY):
+            self._others |= {ACTIVITY}
         self._mode = self._settle(mode)
+
+    def _is_ours(self, name: str) -> bool:
+        return (self._warehouse.comment_of(name) or "").startswith(_KEPT)
 
     def _settle(self, mode: str) -> str:
         """Make way for the mode that is asked for; keep the other if something depends on it."""
+        if ACTIVITY in self._others:
+            if mode != "off":
+                logger.warning(
+                    "%s.activity is not this target's and stays as it is, so that no union of the "
+                    "events is kept: rename it, or set 'activity' to off.",
+                    self._warehouse.schema,
+                )
+            return "off"
         columns = self._catalog.columns(ACTIVITY)
         if columns is not None and mode != "table":
             if self._warehouse.drop(f"TABLE {self._warehouse.name(ACTIVITY)}"):
@@ -120,7 +144,7 @@ class Activity:
                 logger.warning("activity stays a table: something in the warehouse depends on it.")
                 return "table"
             else:
-                self._warehouse.comment("TABLE", ACTIVITY, "")
+                self._warehouse.comment("TABLE", ACTIVITY, _STALE)
         elif ACTIVITY in self._warehouse.own_views and mode == "table":
             if not self._warehouse.drop(f"VIEW {self._warehouse.name(ACTIVITY)}"):
                 logger.warning("activity stays a view: something in the warehouse depends on it.")
@@ -167,14 +191,23 @@ class Activity:
         if self._aliases:
             for alias, name in ALIASES.items():
                 columns = self._catalog.columns(name)
-                if columns is not None and self._catalog.columns(alias) is None:
+                if columns is None or self._catalog.columns(alias) is not None:
+                    continue
+                if alias in self._others:
+                    logger.warning(
+                        "%s.%s is not this target's and stays as it is: rename it, or set "
+                        "'segment_aliases' to false.",
+                        self._warehouse.schema,
+                        alias,
+                    )
+                else:
                     self._keep_view(alias, {name: columns})
 
     def _keep_view(self, name: str, tables: Mapping[str, Columns]) -> None:
         warehouse = self._warehouse
         present = self._catalog.views.get(name, {}) if name in warehouse.own_views else {}
         union = self._unite(tables, keep=present)
-        mark = _mark(union)
+        mark = _mark(union, tables)
         if present and warehouse.comment_of(name) == mark:
             return
         ordered = {column: union.types[column] for column in present if column in union.types}
@@ -193,7 +226,10 @@ class Activity:
         tables = catalog.event_tables()
         union = self._unite(tables)
         columns = catalog.columns(ACTIVITY)
-        if columns is None or not (warehouse.comment_of(ACTIVITY) or "").startswith(_KEPT):
+        if catalog.regrouped:
+            make_stale(warehouse)
+            catalog.regrouped = False
+        if columns is None or warehouse.comment_of(ACTIVITY) != _KEPT:
             if columns is None:
                 warehouse.create_table(ACTIVITY, union.types, key=None)
                 columns = catalog.created(ACTIVITY, union.types)
@@ -274,7 +310,14 @@ def _convert(column: str, old: Type, new: Type) -> str:
     return f"CAST({quote(column)} AS {PHYSICAL[new]})"
 
 
-def _mark(union: Union) -> str:
-    """A comment that tells this union from others."""
-    shape = repr((union.types, sorted(union.sources.items()), sorted(union.packed.items())))
+def _mark(union: Union, tables: Mapping[str, Columns]) -> str:
+    """A comment that tells this union from others.
+
+    The types of the tables' columns are in it too: a conversion that suits one type fails on
+    another, though the union's own type is the same.
+    """
+    columns = {name: sorted(types.items()) for name, types in tables.items()}
+    shape = repr(
+        (union.types, sorted(union.sources.items()), sorted(union.packed.items()), columns)
+    )
     return f"{_KEPT} ({hashlib.sha256(shape.encode()).hexdigest()[:16]})"

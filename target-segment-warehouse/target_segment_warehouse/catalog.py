@@ -23,6 +23,10 @@ COLUMNS = "_columns"
 OVERFLOW = "_overflow"
 META = {"id": Type.TEXT, "received_at": Type.TIMESTAMP, "uuid_ts": Type.TIMESTAMP}
 
+_SDC_TIMES = {"_sdc_batched_at", "_sdc_deleted_at", "_sdc_extracted_at", "_sdc_received_at"}
+_TIMES_WITHOUT_ZONE = {"timestamp", "timestamp without time zone", "date"}
+"""What other loaders have for them: UTC."""
+
 _TABLES = {
     COLLECTIONS: ("table_name", "stream", "collection", "key_properties", "version"),
     COLUMNS: ("table_name", "column_name", "path", "variant"),
@@ -83,6 +87,20 @@ class Table:
         self.columns |= missing
         return missing
 
+    def room_for(self, warehouse: Warehouse, name: str, type_: Type) -> tuple[str, Type]:
+        """The column, and its type, that takes the values of a computed column.
+
+        A column of that name may be another loader's, or of values that a tap sent: it is made text
+        if it can be, which holds both; else the values go to a sibling.
+        """
+        old = self.columns.get(name, type_)
+        if old in {type_, Type.TEXT} or (old is Type.FLOAT and type_ is Type.INTEGER):
+            return name, old or Type.TEXT
+        if not self._is_made or warehouse.change_type(self.name, name, old, Type.TEXT):
+            self.columns[name] = Type.TEXT
+            return name, Type.TEXT
+        return self.namer.variant((name,), type_.value), type_
+
     def make(self, warehouse: Warehouse) -> None:
         """Make the table if it is not there: with all its columns, which is cheaper than adding."""
         if not self._is_made:
@@ -96,10 +114,14 @@ class Catalog:
 
     Args:
         warehouse: Inside a transaction.
+
+    Attributes:
+        regrouped: Whether a table with rows became one of objects, or of events.
     """
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
+        self.regrouped = False
         self._physical = warehouse.tables()
         for table, columns in _TABLES.items():
             if table not in self._physical:
@@ -109,11 +131,17 @@ class Catalog:
                 warehouse.add_columns(table, dict.fromkeys(missing, Type.TEXT))
         self._owners: dict[str, dict[str, Owner]] = defaultdict(dict)
         for table, column, path, variant in self._read(COLUMNS):
-            self._owners[table][column] = Owner.from_text(path, variant)
-        self._collections = {
-            table: _Collection(_plain(stream), Collection(collection), key, json.loads(version))
-            for table, stream, collection, key, version in self._read(COLLECTIONS)
-        }
+            owners = self._owners[warehouse.folded(table)]
+            owners[warehouse.folded(column)] = Owner.from_text(path, variant)
+        self._collections: dict[str, _Collection] = {}
+        # Names as they are in ``_collections``, where earlier releases did not fold them.
+        self._written: dict[str, str] = {}
+        for table, stream, collection, key, version in self._read(COLLECTIONS):
+            name = warehouse.folded(table)
+            self._written[name] = table
+            self._collections[name] = _Collection(
+                _plain(stream), Collection(collection), key, json.loads(version)
+            )
         taken: dict[str, Owner | None] = dict.fromkeys(self._physical)
         taken |= {table: Owner((entry.stream,)) for table, entry in self._collections.items()}
         self.views = warehouse.views()
@@ -169,7 +197,7 @@ class Catalog:
         self._collections[table] = entry
         self._warehouse.execute(
             f"DELETE FROM {self._warehouse.name(COLLECTIONS)} "  # noqa: S608
-            f"WHERE table_name = {literal(table)}"
+            f"WHERE table_name = {literal(self._written.pop(table, table))}"
         )
         row = (
             table,
@@ -203,6 +231,8 @@ class Catalog:
         )
         if entry != known:
             self._store(name, entry)
+            if not is_new and (known is None or known.collection is not entry.collection):
+                self.regrouped = True
         owners = self._owners[name]
         existing: dict[str, Owner | None] = {**dict.fromkeys(columns), **owners}
         # The three columns of every table are nobody's.
@@ -229,6 +259,8 @@ class Catalog:
                 columns[column] = type_
         for column, physical in self._physical[name].items():
             wider = self._warehouse.dialect.wider.get(physical)
+            if column in _SDC_TIMES and physical.lower() in _TIMES_WITHOUT_ZONE:
+                wider = Type.TIMESTAMP
             if (
                 wider is not None
                 and column not in META

@@ -10,10 +10,10 @@ no more columns, further properties go to one column of JSON.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from target_segment_warehouse.catalog import Table
-from target_segment_warehouse.cells import Cell, value
+from target_segment_warehouse.cells import Cell, stamp_text, value
 from target_segment_warehouse.naming import Path
 from target_segment_warehouse.observations import Observations
 from target_segment_warehouse.profile import Profile
@@ -58,10 +58,36 @@ class Layout:
     names: Mapping[Path, str] = field(default_factory=dict)
 
     def append(self, table: Table, warehouse: Warehouse, columns: Sequence[Column]) -> None:
-        """Have further columns; the table gets those that it has not."""
-        types = {column.name: column.type for column in columns}
+        """Have further columns; the table gets those that it has not.
+
+        Args:
+            table: The table; a column of it that has another type makes room for the values.
+            warehouse: Inside a transaction.
+            columns: Columns that no property fills.
+        """
+        types: dict[str, Type] = {}
+        for column in columns:
+            old = table.columns.get(column.name, column.type)
+            name, type_ = table.room_for(warehouse, column.name, column.type)
+            if name != column.name:
+                self.notices.append(
+                    f"column {column.name} is in use by something else in the warehouse and stays "
+                    f"{old or 'other'}: values that do not fit are in {name}"
+                )
+            elif type_ is not column.type and type_ is not old:
+                self.widened.append(f"{name}: {old or 'other'} to {type_}")
+            types[name] = type_
+            # The type stays the one of what it stands for: so the mark of a deletion is known.
+            self.columns.append(replace(column, name=name, value=_as(column, type_)))
         self.added |= table.add_columns(warehouse, types)
-        self.columns += columns
+
+
+def _as(column: Column, type_: Type) -> str:
+    if type_ is column.type:
+        return column.value
+    if column.type is Type.TIMESTAMP:
+        return stamp_text(f"({column.value})")
+    return f"CAST({column.value} AS {PHYSICAL[type_]})"
 
 
 class Planner:

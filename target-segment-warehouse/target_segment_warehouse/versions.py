@@ -6,9 +6,11 @@ row came is in its ``uuid_ts``, and when its version began in ``_collections``.
 
 from __future__ import annotations
 
+from target_segment_warehouse.activity import make_stale
 from target_segment_warehouse.catalog import Catalog, Table
 from target_segment_warehouse.reports import Entry
 from target_segment_warehouse.sqltext import literal
+from target_segment_warehouse.streams import Collection
 from target_segment_warehouse.types import Type
 from target_segment_warehouse.warehouses.base import Warehouse
 
@@ -41,6 +43,7 @@ def activate(
                 f"UPDATE {warehouse.name(table.name)} SET {VERSION} = {version} "  # noqa: S608
                 f"WHERE uuid_ts >= {_time(warehouse, began)}"
             )
+            _tell(warehouse, table)
     name = warehouse.name(table.name)
     if not warehouse.query(f"SELECT 1 FROM {name} WHERE {VERSION} = {version} LIMIT 1"):  # noqa: S608
         return None
@@ -62,15 +65,24 @@ def remove(warehouse: Warehouse, table: Table, which: str, now: str, *, hard: bo
     name = warehouse.name(table.name)
     added: dict[str, Type] = {}
     if not hard:
-        added = table.add_columns(warehouse, {DELETED_AT: Type.TIMESTAMP})
-        which += f" AND {DELETED_AT} IS NULL"
+        mark, type_ = table.room_for(warehouse, DELETED_AT, Type.TIMESTAMP)
+        added = table.add_columns(warehouse, {mark: type_})
+        time = literal(now) if type_ is Type.TEXT else _time(warehouse, now)
+        which += f" AND {mark} IS NULL"
     count = int(str(warehouse.query(f"SELECT count(*) FROM {name} WHERE {which}")[0][0]))  # noqa: S608
     if count and hard:
         warehouse.execute(f"DELETE FROM {name} WHERE {which}")  # noqa: S608
     elif count:
-        time = _time(warehouse, now)
-        warehouse.execute(f"UPDATE {name} SET {DELETED_AT} = {time} WHERE {which}")  # noqa: S608
+        warehouse.execute(f"UPDATE {name} SET {mark} = {time} WHERE {which}")  # noqa: S608
+    if count:
+        _tell(warehouse, table)
     return Entry(table.collection, deleted=count, new_columns=tuple(added))
+
+
+def _tell(warehouse: Warehouse, table: Table) -> None:
+    """The union of the events has the rows too."""
+    if table.collection is Collection.EVENT:
+        make_stale(warehouse)
 
 
 def _time(warehouse: Warehouse, text: str) -> str:

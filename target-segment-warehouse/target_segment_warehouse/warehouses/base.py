@@ -137,7 +137,10 @@ class Warehouse(abc.ABC):
 
     @abc.abstractmethod
     def tables(self) -> dict[str, dict[str, str]]:
-        """The schema's tables: for each its columns, in order, with their physical types."""
+        """The schema's tables: for each its columns, in order, with their physical types.
+
+        Names are folded, here and in ``views``.
+        """
 
     @abc.abstractmethod
     def views(self) -> dict[str, dict[str, str]]:
@@ -226,6 +229,10 @@ class Warehouse(abc.ABC):
     def comment(self, kind: str, name: str, text: str) -> None:
         """Put a comment on a ``TABLE`` or ``VIEW``."""
         self.execute(f"COMMENT ON {kind} {self.name(name)} IS {literal(text)}")
+
+    def folded(self, name: str) -> str:
+        """A name as the engine compares it: in lower case if it tells no case apart."""
+        return name
 
     def name(self, relation: str) -> str:
         """A table or view with its schema, quoted."""

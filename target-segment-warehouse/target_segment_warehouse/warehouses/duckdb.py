@@ -181,13 +181,18 @@ class DuckDB(Warehouse):
             FROM {relations}() r LEFT JOIN duckdb_columns() c
               ON c.database_name = r.database_name AND c.schema_name = r.schema_name
              AND c.table_name = r.{name}
-            WHERE r.database_name = '{_CATALOG}' AND r.schema_name = {literal(self.schema)}
+            WHERE r.database_name = '{_CATALOG}'
+              AND lower(r.schema_name) = lower({literal(self.schema)})
             ORDER BY r.{name}, c.column_index"""  # noqa: S608
         ):
-            columns = found.setdefault(str(relation), {})
+            columns = found.setdefault(self.folded(str(relation)), {})
             if column is not None:
-                columns[str(column)] = str(type_)
+                columns[self.folded(str(column))] = str(type_)
         return found
+
+    def folded(self, name: str) -> str:
+        # Of ASCII alone, as DuckDB does.
+        return name.encode().lower().decode()
 
     def logical(self, physical: str) -> Type | None:
         return _LOGICAL.get(physical)
@@ -256,7 +261,8 @@ class DuckDB(Warehouse):
                 SELECT database_name, schema_name, view_name AS name, comment FROM duckdb_views()
                 UNION ALL
                 SELECT database_name, schema_name, table_name, comment FROM duckdb_tables()
-            ) WHERE database_name = '{_CATALOG}' AND schema_name = {literal(self.schema)}
-              AND name = {literal(name)}"""  # noqa: S608
+            ) WHERE database_name = '{_CATALOG}'
+              AND lower(schema_name) = lower({literal(self.schema)})
+              AND lower(name) = lower({literal(name)})"""  # noqa: S608
         )
         return str(found[0][0]) if found and found[0][0] is not None else None

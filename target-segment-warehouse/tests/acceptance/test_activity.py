@@ -8,7 +8,7 @@ import json
 import pytest
 
 from .harness import Warehouse
-from .messages import events, record, schema
+from .messages import Message, events, record, schema
 
 MODES = ["view", "table"]
 
@@ -97,6 +97,55 @@ def test_columns_that_differ_in_type(warehouse: Warehouse, mode: str) -> None:
     assert warehouse.count("activity") == 3
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_column_that_gets_the_type_of_the_union(warehouse: Warehouse, mode: str) -> None:
+    warehouse.load(
+        events("a"),
+        record("a", id="1", at="2026-01-01T00:00:00Z"),
+        events("b"),
+        record("b", id="2", at="text"),
+        activity=mode,
+    )
+    warehouse.load(events("a"), record("a", id="3", at="soon"), activity=mode)
+    assert warehouse.by_id("activity", "at") == {
+        "1": "2026-01-01T00:00:00Z", "2": "text", "3": "soon",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_that_are_removed_go_from_it(warehouse: Warehouse, mode: str) -> None:
+    def lines(number: int) -> list[Message]:
+        return [
+            schema("e", {"n": "integer"}, keys=[]),
+            {**record("e", n=number), "version": number},
+            {"type": "ACTIVATE_VERSION", "stream": "e", "version": number},
+        ]
+
+    warehouse.load(*lines(1), activity=mode)
+    warehouse.load(*lines(2), activity=mode)
+    warehouse.assert_activity_is_the_union(["e"])
+    assert warehouse.rows("activity", "_sdc_deleted_at", "n")[0]["n"] == 1
+    warehouse.load(*lines(3), activity=mode, hard_delete=True, max_batch_rows=1)
+    warehouse.assert_activity_is_the_union(["e"])
+    assert warehouse.rows("activity", "n") == [3]
+    warehouse.load(*lines(4)[:2], activity=mode, load_method="overwrite")
+    warehouse.assert_activity_is_the_union(["e"])
+    assert warehouse.rows("activity", "n") == [4]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_tables_that_become_event_tables_and_cease_to_be(warehouse: Warehouse, mode: str) -> None:
+    lines = [events("a"), record("a", id="1"), schema("b"), record("b", id="2")]
+    warehouse.load(*lines, activity=mode)
+    warehouse.execute("CREATE TABLE wh.c AS SELECT * FROM wh.b")
+    more = [events("c"), record("c", id="2"), record("c", id="3")]
+    warehouse.load(*lines, *more, activity=mode, collections={"b": "event"}, max_batch_rows=1)
+    warehouse.assert_activity_is_the_union(["a", "b", "c"])
+    assert warehouse.rows("activity", "id") == ["1", "2", "2", "3"]
+    warehouse.load(*lines, activity=mode)
+    warehouse.assert_activity_is_the_union(["a", "c"])
+
+
 def test_no_events_no_activity(warehouse: Warehouse) -> None:
     warehouse.load(schema("lists"), record("lists", id="1"))
     assert "activity" not in warehouse.relations() or warehouse.count("activity") == 0
@@ -170,3 +219,41 @@ def test_a_union_wider_than_an_engine_allows(warehouse: Warehouse, mode: str) ->
         found |= json.loads(row["_overflow"] or "{}")
         found = {name: value for name, value in found.items() if value is not None}
         assert found == {f"{row_id[0]}_{row_id[1]}_{k}": k for k in range(100)}
+
+
+@pytest.mark.parametrize("kind", ["TABLE", "VIEW"])
+def test_an_activity_of_the_user_is_left_alone(warehouse: Warehouse, kind: str) -> None:
+    warehouse.execute("CREATE SCHEMA wh")
+    warehouse.execute(f"CREATE {kind} wh.activity AS SELECT 'old' AS id, 'precious' AS mine")
+    lines = [events("click"), record("click", id="1", n=1), record("click", id="1", n="text")]
+    for mode in (*MODES, "off"):
+        result = warehouse.load(*lines, activity=mode, max_batch_rows=1)
+        assert warehouse.rows("activity") == [{"id": "old", "mine": "precious"}]
+        assert ("wh.activity" in result.stderr) == (mode != "off")
+    warehouse.execute(f"ALTER {kind} wh.activity RENAME TO mine")
+    for mode in MODES:
+        assert "wh.activity" not in warehouse.load(*lines, activity=mode).stderr
+        warehouse.assert_activity_is_the_union(["click"])
+    assert warehouse.rows("mine", "id") == ["old"]
+
+
+def test_an_alias_of_the_user_is_left_alone(warehouse: Warehouse) -> None:
+    warehouse.execute("CREATE SCHEMA wh")
+    warehouse.execute("CREATE VIEW wh.spamreport AS SELECT 'precious' AS mine")
+    for value in (1, "text"):
+        result = warehouse.load(
+            events("spam_report"), record("spam_report", id="1", n=value), segment_aliases=True
+        )
+        assert warehouse.rows("spamreport", "mine") == ["precious"]
+        assert "wh.spamreport" in result.stderr
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_a_table_in_use_is_taken_up_again(warehouse: Warehouse) -> None:
+    warehouse.load(events("click"), record("click", id="1"), activity="table")
+    warehouse.execute("CREATE SCHEMA mine")
+    warehouse.execute("CREATE VIEW mine.on_activity AS SELECT id FROM wh.activity")
+    warehouse.load(events("click"), record("click", id="2"), activity="off")
+    assert warehouse.rows("activity", "id") == ["1"]
+    warehouse.load(events("click"), record("click", id="3"), activity="table")
+    warehouse.assert_activity_is_the_union(["click"])

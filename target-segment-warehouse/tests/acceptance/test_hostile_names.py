@@ -169,3 +169,42 @@ def test_a_view_in_the_schema_is_not_a_table(warehouse: Warehouse) -> None:
     (table,) = [name for name in tables if name.startswith("users")]
     assert warehouse.rows(table, "name") == ["Ada"]
     assert warehouse.query(f"SELECT id FROM {SCHEMA}.users") == [("1",)]
+
+
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
+@pytest.mark.parametrize("mode", ["view", "table"])
+def test_names_that_others_gave_in_upper_case(warehouse: Warehouse, mode: str) -> None:
+    warehouse.execute(
+        """CREATE SCHEMA "Wh";
+        CREATE TABLE wh."A" ("ID" VARCHAR, "Received_At" TIMESTAMPTZ, "Name" VARCHAR);
+        INSERT INTO wh.a VALUES ('1', now(), 'old');
+        CREATE TABLE wh."Sync_Reports" ("Run_Id" VARCHAR)"""
+    )
+    for _ in range(2):
+        warehouse.load(
+            events("a"),
+            record("a", id="1", name="new"),
+            record("a", id="2", name="x"),
+            events("b"),
+            record("b", id="3", name="y"),
+            activity=mode,
+        )
+        assert warehouse.query("SELECT id, name FROM wh.a ORDER BY id") == [
+            ("1", "old"),
+            ("2", "x"),
+        ]
+        assert warehouse.query("SELECT id, name FROM wh.activity ORDER BY id") == [
+            ("1", "old"),
+            ("2", "x"),
+            ("3", "y"),
+        ]
+        warehouse.execute('ALTER TABLE wh.b RENAME TO "B"')
+        warehouse.execute('ALTER TABLE wh.b RENAME COLUMN name TO "NAME"')
+
+
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
+def test_an_activity_in_upper_case(warehouse: Warehouse) -> None:
+    warehouse.execute("CREATE SCHEMA wh; CREATE TABLE wh.\"Activity\" AS SELECT 'mine' AS id")
+    for mode in ("view", "table", "off"):
+        warehouse.load(events("a"), record("a", id="1"), activity=mode)
+        assert warehouse.query("SELECT id FROM wh.activity") == [("mine",)]

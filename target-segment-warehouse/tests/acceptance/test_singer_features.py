@@ -212,6 +212,40 @@ def test_a_record_marked_as_deleted(warehouse: Warehouse, hard: bool) -> None:
         }
 
 
+@pytest.mark.parametrize("kind", ["timestamp", "date", "text", "varchar(40)", "bigint", "boolean"])
+def test_metadata_columns_of_another_loader(warehouse: Warehouse, kind: str) -> None:
+    warehouse.execute("CREATE SCHEMA wh")
+    warehouse.execute(
+        f"CREATE TABLE wh.t (id varchar, _sdc_extracted_at {kind}, _sdc_deleted_at {kind}, "
+        "_sdc_sequence double precision, _sdc_sync_started_at numeric)"
+    )
+    message = {**record("t", id="1"), "time_extracted": "2026-01-01T00:00:00Z"}
+    gone = record("t", id="2", _sdc_deleted_at="2026-01-02T00:00:00Z")
+    warehouse.load(schema("t"), message, gone, add_record_metadata=True)
+    rows = warehouse.by_id("t")
+    assert str(rows["1"]["_sdc_extracted_at"]).startswith("2026-01-01")
+    assert str(rows["2"]["_sdc_deleted_at"]).startswith("2026-01-02")
+    assert rows["1"]["_sdc_deleted_at"] is None
+    assert rows["1"]["_sdc_sequence"] > 1.7e12
+    assert float(rows["1"]["_sdc_sync_started_at"]) > 1.7e12
+    warehouse.load(schema("t"), gone, add_record_metadata=True, hard_delete=True)
+    assert set(warehouse.by_id("t")) == {"1"}
+    kept = [{**record("t", id="3"), "version": 3}]
+    warehouse.load(schema("t"), *kept, {**kept[0], "type": "ACTIVATE_VERSION", "version": 3})
+    assert warehouse.by_id("t")["1"]["_sdc_deleted_at"] is not None
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_a_metadata_column_in_use(warehouse: Warehouse) -> None:
+    warehouse.load(schema("t"), record("t", id="1", _sdc_sequence=True))
+    warehouse.execute("CREATE VIEW wh.mine AS SELECT _sdc_sequence FROM wh.t")
+    for _ in range(2):
+        result = warehouse.load(schema("t"), record("t", id="2"), add_record_metadata=True)
+        assert "_sdc_sequence_integer" in result.stderr
+        assert warehouse.by_id("t")["2"]["_sdc_sequence_integer"] > 1.7e12
+        assert warehouse.by_id("t", "_sdc_sequence") == {"1": True, "2": None}
+
+
 def test_a_changed_key(warehouse: Warehouse) -> None:
     properties = {"id": "integer", "name": "string", "email": "string"}
     warehouse.load(
