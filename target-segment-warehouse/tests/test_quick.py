@@ -135,6 +135,7 @@ ODD_VALUES = [
     '{"A":1,"a":2}',
     '{"":1}',
     '{"0":1}',
+    '{"0":{"a":1}}',
 ]
 
 
@@ -161,7 +162,7 @@ def test_odd_values_after_usual_ones(load: Load, first: str) -> None:
 
 NAMES = st.sampled_from(["n", "v", "w", "o", "p q"])
 LEAVES = st.one_of(st.sampled_from(ODD_VALUES), st.sampled_from(["1", '"a"', "null", "2.5"]))
-OBJECT_TEXTS = st.dictionaries(st.sampled_from(["a", "b"]), LEAVES, max_size=2).map(
+OBJECT_TEXTS = st.dictionaries(st.sampled_from(["a", "b", "0"]), LEAVES, max_size=2).map(
     lambda members: "{" + ",".join(f'"{key}":{text}' for key, text in members.items()) + "}"
 )
 RECORDS = st.builds(
