@@ -303,6 +303,19 @@ def test_parquet_with_a_column_twice_loses_neither(load: Load, tmp_path: Path) -
     assert [row[-2:] for row in found[OBJECTS][1]] == [("a", "x"), ("b", "y"), ("c", "z")]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("r", "rows"), ("V", "v"), ("ID", "c0"), ("", "v1"), ("it's", "__rows"), ("R", "lambda")],
+)
+def test_parquet_columns_may_have_any_name(names: tuple[str, str]) -> None:
+    rows = [
+        {names[0]: {"id": "x", names[1]: at, "a": None}, "id": str(at), names[1]: f"b{at}"}
+        for at in range(3)
+    ]
+    records = Columns(pa.Table.from_pylist(rows), 1).as_json()
+    assert [json.loads(line) for line in records.text.splitlines()] == rows
+
+
 def test_what_another_thread_meets_meanwhile_changes_nothing() -> None:
     text = shape.pa.string()
     leaves = tuple(shape.Leaf((name,), name, shape.Type.TEXT, text) for name in ("a", "b", "c"))
