@@ -68,6 +68,7 @@ class Columns:
         query = f"SELECT CAST(json_object({members}) AS VARCHAR) FROM __rows"  # noqa: S608
         names = _each_once(self.table.column_names)
         with duckdb.connect(config={"threads": 1}) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
             for rows in table.to_batches(_ROWS):
                 connection.register("__rows", pa.Table.from_batches([rows]))
                 found = connection.execute(query, names)

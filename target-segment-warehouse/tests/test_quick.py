@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
@@ -314,6 +315,20 @@ def test_parquet_columns_may_have_any_name(names: tuple[str, str]) -> None:
     ]
     records = Columns(pa.Table.from_pylist(rows), 1).as_json()
     assert [json.loads(line) for line in records.text.splitlines()] == rows
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_instants_of_parquet_are_the_same_everywhere(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        columns = Columns(pa.table({"at": pa.array([1_700_000_000_123_456], UTC)}), 1)
+        assert columns.as_json().text == b'{"at":"2023-11-14 22:13:20.123456+00"}\n'
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_what_another_thread_meets_meanwhile_changes_nothing() -> None:
