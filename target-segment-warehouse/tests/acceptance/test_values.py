@@ -292,6 +292,18 @@ def test_numbers_keep_every_digit(warehouse: Warehouse, kind: str) -> None:
         assert Decimal(str(rows["0"][name])) == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["9007199254740993.5", "-9007199254740993.0", "1234567890123456.7", "12345678901234567e1"],
+)
+def test_a_number_with_too_many_digits_for_a_float_keeps_them(
+    warehouse: Warehouse, text: str
+) -> None:
+    line = f'{{"type": "RECORD", "stream": "t", "record": {{"id": "1", "n": {text}}}}}'
+    warehouse.load(schema("t"), line)
+    assert Decimal(str(warehouse.by_id("t", "n")["1"])) == Decimal(text)
+
+
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity"])
 def test_numbers_that_json_has_not(warehouse: Warehouse, token: str) -> None:
     line = f'{{"type": "RECORD", "stream": "t", "record": {{"id": "1", "n": {token}}}}}'
