@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from target_segment_warehouse.naming import Path
-from target_segment_warehouse.profile import INTEGERS, Profile
-from target_segment_warehouse.sqltext import literal, pointers, quote
+from target_segment_warehouse.profile import INTEGERS, Profile, look_up
+from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import MAX_DEPTH, Type
 from target_segment_warehouse.workbench import PHYSICAL, Workbench
 
@@ -76,10 +76,11 @@ def take_apart(
             present = f"p{number}"
             selected.append(f"{reader.carries(path)} AS {present}")
         cells[path] = Cell(text, kind, present, always, nulls)
-    values = f"json_extract_string(record, {pointers(valued)}) AS v"
+    arrays = found.arrays()
+    values = f"{look_up('json_extract_string', valued, arrays)} AS v"
     kinds = ""
     if any("k[" in expression for expression in selected):
-        kinds = f", json_type(record, {pointers(found.kinds)}) AS k"
+        kinds = f", {look_up('json_type', list(found.kinds), arrays)} AS k"
     workbench.execute(
         f"CREATE OR REPLACE TEMP TABLE {CELLS} AS SELECT {', '.join(selected)} "  # noqa: S608
         f"FROM (SELECT {', '.join(keep)}, {values}{kinds} FROM {relation})"
@@ -108,14 +109,10 @@ class _Reader:
         place = self._seen.get(path)
         if place is None:
             return "CAST(NULL AS VARCHAR)"
-        guards = []
-        if self._found.is_object_somewhere(path):
-            guards.append(f"k[{place}] = 'OBJECT'")
-        if self._found.kinds.get(path[:-1], Counter())["ARRAY"] and path[-1].isdigit():
-            # A pointer's number also names an element of an array.
-            guards.append(f"k[{self._seen[path[:-1]]}] = 'ARRAY'")
         value = f"v[{self._valued[path]}]"
-        return f"CASE WHEN {' OR '.join(guards)} THEN NULL ELSE {value} END" if guards else value
+        if self._found.is_object_somewhere(path):
+            return f"CASE WHEN k[{place}] = 'OBJECT' THEN NULL ELSE {value} END"
+        return value
 
     def presence(self, path: Path) -> tuple[bool, bool]:
         """Whether every record carries the property, and whether some do without a value."""

@@ -18,8 +18,12 @@ from target_segment_warehouse.naming import Path
 
 _NUL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
-# More than 17 significant digits, or about, or a large exponent: some that match are exact.
-LONG_NUMBER = r"[:,\[]\s*-?(?:0\.0*[1-9][0-9]{17,}|[1-9][0-9.]{18,}|[0-9][0-9.]*[eE][-+]?[0-9]{3})"
+# More than 17 significant digits, or about, or a large exponent, or not written as an integer where
+# floats are less dense than these: some that match are exact.
+LONG_NUMBER = (
+    r"[:,\[]\s*-?(?:0\.0*[1-9][0-9]{17,}|[1-9][0-9.]{18,}|[1-9][0-9]{15,}[.eE]"
+    r"|[0-9][0-9.]*[eE][-+]?[0-9]{3})"
+)
 """Regular expression (RE2) for JSON text that may hold a number that floats cannot."""
 
 

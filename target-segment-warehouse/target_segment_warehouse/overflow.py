@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from target_segment_warehouse.catalog import OVERFLOW, Table
 from target_segment_warehouse.cells import pack
 from target_segment_warehouse.naming import Path
-from target_segment_warehouse.profile import Profile
-from target_segment_warehouse.sqltext import literal, pointers, quote
+from target_segment_warehouse.profile import Profile, look_up
+from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import MAX_DEPTH, Type
 from target_segment_warehouse.workbench import Workbench
 
@@ -67,7 +67,7 @@ def gather(
         names: Properties, with what to call them.
     """
     present = [(path, name) for path, name in names if path in found.kinds]
-    paths = [path for path, _ in present]
+    paths, arrays = [path for path, _ in present], found.arrays()
     listed = ", ".join(f"({place}, {literal(name)})" for place, (_, name) in enumerate(present, 1))
     # Content of an object that has columns, or members here, of its own is not a value.
     deep = [str(place) for place, path in enumerate(paths, 1) if len(path) >= MAX_DEPTH]
@@ -77,8 +77,8 @@ def gather(
         SELECT line, '{{' || string_agg(to_json(name) || ':' || value, ',' ORDER BY place) || '}}'
             AS members
         FROM (
-            SELECT line, unnest(json_extract(record, {pointers(paths)})) AS value,
-                unnest(json_type(record, {pointers(paths)})) AS kind,
+            SELECT line, unnest({look_up("json_extract", paths, arrays)}) AS value,
+                unnest({look_up("json_type", paths, arrays)}) AS kind,
                 unnest(range(1, {len(paths) + 1})) AS place
             FROM {relation}
         ) JOIN (VALUES {listed or "(0, '')"}) AS n(place, name) USING (place)

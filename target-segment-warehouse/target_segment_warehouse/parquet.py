@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING
 
 import duckdb
@@ -62,14 +62,30 @@ class Columns:
         """The same records as lines of JSON; a column without a value is a null in them."""
         records = Records(is_checked=False)
         line = self._first_line
+        # To DuckDB names that differ in case alone are one, and none may be empty.
+        table = self.table.rename_columns([f"c{place}" for place in range(self.table.num_columns)])
+        members = ", ".join(f"?, {column}" for column in table.column_names)
+        query = f"SELECT CAST(json_object({members}) AS VARCHAR) FROM __rows"  # noqa: S608
+        names = _each_once(self.table.column_names)
         with duckdb.connect(config={"threads": 1}) as connection:
-            for rows in self.table.to_batches(_ROWS):
-                connection.register("rows", pa.Table.from_batches([rows]))
-                found = connection.execute("SELECT CAST(to_json(r) AS VARCHAR) FROM rows AS r")
+            connection.execute("SET TimeZone = 'UTC'")
+            for rows in table.to_batches(_ROWS):
+                connection.register("__rows", pa.Table.from_batches([rows]))
+                found = connection.execute(query, names)
                 texts = [text.encode() for (text,) in found.fetchall()]
                 records.append(texts, range(line, line + len(texts)))
                 line += len(texts)
         return records
+
+
+def _each_once(names: Iterable[str]) -> list[str]:
+    """Names as they are, but those that were there before: members of one name would be one."""
+    found: dict[str, None] = {}
+    for name in names:
+        while name in found:
+            name += "_1"
+        found[name] = None
+    return list(found)
 
 
 def read_tables(file: IO[bytes]) -> Iterator[pa.Table]:

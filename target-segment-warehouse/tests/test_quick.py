@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
@@ -135,6 +136,9 @@ ODD_VALUES = [
     '{"A":1,"a":2}',
     '{"":1}',
     '{"0":1}',
+    '{"0":{"a":1}}',
+    "9007199254740993.5",
+    "123456789012345678e1",
 ]
 
 
@@ -161,7 +165,7 @@ def test_odd_values_after_usual_ones(load: Load, first: str) -> None:
 
 NAMES = st.sampled_from(["n", "v", "w", "o", "p q"])
 LEAVES = st.one_of(st.sampled_from(ODD_VALUES), st.sampled_from(["1", '"a"', "null", "2.5"]))
-OBJECT_TEXTS = st.dictionaries(st.sampled_from(["a", "b"]), LEAVES, max_size=2).map(
+OBJECT_TEXTS = st.dictionaries(st.sampled_from(["a", "b", "0"]), LEAVES, max_size=2).map(
     lambda members: "{" + ",".join(f'"{key}":{text}' for key, text in members.items()) + "}"
 )
 RECORDS = st.builds(
@@ -300,6 +304,33 @@ def test_parquet_with_a_column_twice_loses_neither(load: Load, tmp_path: Path) -
     pq.write_table(pa.table(columns, names=["id", "v", "v"]), path)
     found = load([[schema(OBJECTS), batch(OBJECTS, [path])]], True)
     assert [row[-2:] for row in found[OBJECTS][1]] == [("a", "x"), ("b", "y"), ("c", "z")]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("r", "rows"), ("V", "v"), ("ID", "c0"), ("", "v1"), ("it's", "__rows"), ("R", "lambda")],
+)
+def test_parquet_columns_may_have_any_name(names: tuple[str, str]) -> None:
+    rows = [
+        {names[0]: {"id": "x", names[1]: at, "a": None}, "id": str(at), names[1]: f"b{at}"}
+        for at in range(3)
+    ]
+    records = Columns(pa.Table.from_pylist(rows), 1).as_json()
+    assert [json.loads(line) for line in records.text.splitlines()] == rows
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_instants_of_parquet_are_the_same_everywhere(
+    zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        columns = Columns(pa.table({"at": pa.array([1_700_000_000_123_456], UTC)}), 1)
+        assert columns.as_json().text == b'{"at":"2023-11-14 22:13:20.123456+00"}\n'
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_what_another_thread_meets_meanwhile_changes_nothing() -> None:
