@@ -203,8 +203,8 @@ class DuckDB(Warehouse):
     def forbids_repeats(self, table: str) -> bool:
         # Not in a table of ours; in one that somebody made before.
         where = (
-            f"database_name = '{_CATALOG}' AND schema_name = {literal(self.schema)} "
-            f"AND table_name = {literal(table)}"
+            f"database_name = '{_CATALOG}' AND lower(schema_name) = lower({literal(self.schema)}) "
+            f"AND lower(table_name) = {literal(table)}"
         )
         found = self.query(
             f"SELECT 1 FROM duckdb_constraints() WHERE {where} "  # noqa: S608
