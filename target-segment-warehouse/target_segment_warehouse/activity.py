@@ -7,6 +7,7 @@ when nothing has changed, and a table that was not kept for a while is filled an
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 from collections import Counter
@@ -96,6 +97,12 @@ def unite(tables: Mapping[str, Columns], fixed: Mapping[str, Type] | None = None
     return union
 
 
+@functools.cache
+def _warn(text: str) -> None:
+    """Once for each run: every flush meets the same."""
+    logger.warning("%s", text)
+
+
 def make_stale(warehouse: Warehouse) -> None:
     """Have the union filled anew before the commit, if it is a table: rows changed or went."""
     if warehouse.comment_of(ACTIVITY) == _KEPT:
@@ -130,10 +137,9 @@ class Activity:
         """Make way for the mode that is asked for; keep the other if something depends on it."""
         if ACTIVITY in self._others:
             if mode != "off":
-                logger.warning(
-                    "%s.activity is not this target's and stays as it is, so that no union of the "
-                    "events is kept: rename it, or set 'activity' to off.",
-                    self._warehouse.schema,
+                _warn(
+                    f"{self._warehouse.schema}.activity is not this target's and stays as it is, "
+                    "so that no union of the events is kept: rename it, or set 'activity' to off."
                 )
             return "off"
         columns = self._catalog.columns(ACTIVITY)
@@ -141,13 +147,13 @@ class Activity:
             if self._warehouse.drop(f"TABLE {self._warehouse.name(ACTIVITY)}"):
                 self._catalog.forget(ACTIVITY)
             elif mode == "view":
-                logger.warning("activity stays a table: something in the warehouse depends on it.")
+                _warn("activity stays a table: something in the warehouse depends on it.")
                 return "table"
             else:
                 self._warehouse.comment("TABLE", ACTIVITY, _STALE)
         elif ACTIVITY in self._warehouse.own_views and mode == "table":
             if not self._warehouse.drop(f"VIEW {self._warehouse.name(ACTIVITY)}"):
-                logger.warning("activity stays a view: something in the warehouse depends on it.")
+                _warn("activity stays a view: something in the warehouse depends on it.")
                 return "view"
             self._warehouse.own_views.discard(ACTIVITY)
         return mode
@@ -194,11 +200,9 @@ class Activity:
                 if columns is None or self._catalog.columns(alias) is not None:
                     continue
                 if alias in self._others:
-                    logger.warning(
-                        "%s.%s is not this target's and stays as it is: rename it, or set "
-                        "'segment_aliases' to false.",
-                        self._warehouse.schema,
-                        alias,
+                    _warn(
+                        f"{self._warehouse.schema}.{alias} is not this target's and stays as it "
+                        "is: rename it, or set 'segment_aliases' to false."
                     )
                 else:
                     self._keep_view(alias, {name: columns})
