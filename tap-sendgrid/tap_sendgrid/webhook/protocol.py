@@ -13,17 +13,25 @@ LAST_HEAD_SECONDS = 2.0
 """While the server stops."""
 PIECE_BYTES = 1 << 20
 """Most of a body that waits for the application; SendGrid's own are shorter."""
+MAX_WAITING = 8
+"""Requests that wait on one connection for the answers before theirs; SendGrid sends none."""
+
+
+class TooManyWaiting(Exception):
+    """A client sends requests and does not wait for the answers."""
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """Closes connections whose request head is too long or does not come to its end.
+    """Closes connections whose requests are too long, too many, or do not come to their end.
 
     Without it a client could hold a connection open by sending one header byte a minute, or fill
-    memory with headers that never end. Bodies are limited by the application.
+    memory with headers or trailers that never end, or with requests whose answers it does not
+    read. Bodies are limited by the application.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    """Read since a request or a piece of a body ended: a head, trailers, a chunk's extension."""
     _in_head = True
     _stopping = False
 
@@ -39,13 +47,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of a head before they are parsed."""
-        if self._in_head:
-            # A body that comes in the same read counts too, so the reads of a head are bounded
-            # by the limit plus one read of the event loop.
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self.transport.abort()
-                return
-            self._head_bytes += len(data)
+        # What else comes in the same read counts too, so the reads of a head are bounded by the
+        # limit plus one read of the event loop.
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.transport.abort()
+            return
+        self._head_bytes += len(data)
         super().data_received(data)
 
     def on_message_begin(self) -> None:
@@ -54,7 +61,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._expect_head()
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is whole.
+
+        Raises:
+            TooManyWaiting: Ends the parsing, which would go on to the end of the read.
+        """
+        if len(self.pipeline) >= MAX_WAITING:
+            self.transport.abort()
+            raise TooManyWaiting
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
@@ -63,6 +77,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Wake the application when the body is whole, not for each piece of it."""
+        self._head_bytes = 0
         if self.cycle.response_complete:
             return
         self.cycle.body += body
