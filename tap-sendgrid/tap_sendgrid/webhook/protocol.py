@@ -33,6 +33,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _head_bytes = 0
     """Read since a request or a piece of a body ended: a head, trailers, a chunk's extension."""
     _in_head = True
+    _keep_alive = True
     _stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -72,8 +73,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
-        if self._stopping:
-            self.cycle.keep_alive = False
+        # An answer before the request is whole ends the connection: nobody would wait for the
+        # rest with a limit in time.
+        self._keep_alive = self.cycle.keep_alive
+        self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Wake the application when the body is whole, not for each piece of it."""
@@ -87,6 +90,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole; what comes next is a head again."""
+        if not self._stopping and not self.cycle.response_started:
+            self.cycle.keep_alive = self._keep_alive
         super().on_message_complete()
         self._in_head = True
         self._head_bytes = 0
@@ -97,8 +102,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         That includes a connection that was taken and whose first request is still on its way:
         closed now, it would look like a refusal, though the next process could have had it.
         """
+        self._stopping = True
         if self.cycle is None or (self._in_head and self._head_bytes):
-            self._stopping = True
             self._start_timer(LAST_HEAD_SECONDS)
         else:
             super().shutdown()

@@ -11,6 +11,7 @@ import pytest
 import requests
 from sendgrid_simulator import sign_delivery
 
+CHUNKED = b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 PATIENT = b"POST /%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n%b\r\n1\r\n[\r\n"
 
 
@@ -68,3 +69,26 @@ def test_requests_that_do_not_wait_for_their_answers_are_limited(receiver: Any) 
     with receiver.connect() as sock:
         assert flood(sock, request * 1000) < 5_000_000
     assert receiver.send().status_code == 204
+
+
+def test_an_answer_before_the_body_ends_the_connection(receiver: Any) -> None:
+    for request in (
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
+        CHUNKED,
+        CHUNKED + b"0\r\n",
+    ):
+        with receiver.connect() as sock:
+            sock.sendall(request)
+            answer = sock.recv(1000)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" in answer
+            assert sock.recv(1000) == b""
+
+
+def test_a_whole_request_with_a_body_keeps_its_connection(receiver: Any) -> None:
+    with receiver.connect() as sock:
+        for _ in range(2):
+            sock.sendall(CHUNKED + b"1\r\nx\r\n0\r\n\r\n")
+            answer = sock.recv(1000)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert b"connection: close" not in answer
