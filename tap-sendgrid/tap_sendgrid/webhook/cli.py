@@ -21,6 +21,7 @@ from tap_sendgrid.webhook.options import (
     api_settings,
     log_option,
     make_client,
+    path_token_option,
 )
 from tap_sendgrid.webhook.register import (
     FORWARD_SETTING,
@@ -40,8 +41,6 @@ from tap_sendgrid.webhook.settings import (
 )
 from tap_sendgrid.webhook.settings_api import WebhookSettingsApi
 from tap_sendgrid.webhook.signature import load_public_key
-
-_SMALLEST_TOKEN = 16
 
 
 @click.group(
@@ -78,11 +77,7 @@ def main() -> None:
 )
 @click.option("--reuse-port", is_flag=True, help="Let other processes listen on the port as well.")
 @click.option("--workers", default=1, show_default=True, envvar="SENDGRID_WEBHOOK_WORKERS")
-@click.option(
-    "--path-token",
-    envvar="SENDGRID_WEBHOOK_PATH_TOKEN",
-    help="Secret path that SendGrid posts to; default: made once and kept in the event log.",
-)
+@path_token_option
 @click.option(
     "--status-token",
     envvar="SENDGRID_WEBHOOK_STATUS_TOKEN",
@@ -178,8 +173,6 @@ def serve(
             )
 
     path_token, status_token, forward_to = server.when_reachable(stored)
-    if len(path_token) < _SMALLEST_TOKEN or "/" in path_token:
-        raise click.UsageError(f"--path-token needs {_SMALLEST_TOKEN} characters, and no slash")
     settings = ReceiverSettings(
         event_log_url,
         path_token,
@@ -247,7 +240,7 @@ def url(event_log_url: str, base: str | None) -> None:
     envvar="SENDGRID_WEBHOOK_URL",
     help="Public address of this receiver, e.g. https://events.example.com.",
 )
-@click.option("--path-token", envvar="SENDGRID_WEBHOOK_PATH_TOKEN")
+@path_token_option
 @click.option("--replace", help="Id of a webhook to take over when all places are taken.")
 @click.option(
     "--forward/--no-forward",

@@ -27,6 +27,8 @@ FORESEEN = (
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+SMALLEST_TOKEN = 16
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -66,6 +68,24 @@ class Moment(click.ParamType[datetime]):
 
 
 MOMENT = Moment()
+
+
+def path_token_option(command: Command) -> Command:
+    """``--path-token``: one part of a path that every sender and proxy leaves as it is."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        if value is None or re.fullmatch(rf"[\w.~-]{{{SMALLEST_TOKEN},}}", value, re.ASCII):
+            return value
+        raise click.BadParameter(
+            f"it needs {SMALLEST_TOKEN} or more letters, digits, or any of - . _ ~", ctx, param
+        )
+
+    return click.option(
+        "--path-token",
+        envvar="SENDGRID_WEBHOOK_PATH_TOKEN",
+        callback=check,
+        help="Secret path that SendGrid posts to; default: made once and kept in the event log.",
+    )(command)
 
 
 def log_option(command: Command) -> Command:
