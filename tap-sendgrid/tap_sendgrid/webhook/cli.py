@@ -17,6 +17,7 @@ from tap_sendgrid.webhook.forward import begin
 from tap_sendgrid.webhook.keys import stored_keys
 from tap_sendgrid.webhook.options import (
     CommandGroup,
+    Number,
     api_options,
     api_settings,
     log_option,
@@ -42,6 +43,8 @@ from tap_sendgrid.webhook.settings import (
 from tap_sendgrid.webhook.settings_api import WebhookSettingsApi
 from tap_sendgrid.webhook.signature import load_public_key
 
+_LONGEST_RETENTION_DAYS = 36_500
+
 
 @click.group(
     cls=CommandGroup,
@@ -64,6 +67,7 @@ def main() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, envvar="SENDGRID_WEBHOOK_HOST")
 @click.option(
     "--port",
+    type=click.IntRange(0, 65535),
     default=DEFAULT_PORT,
     show_default=True,
     envvar="SENDGRID_WEBHOOK_PORT",
@@ -71,7 +75,7 @@ def main() -> None:
 )
 @click.option(
     "--fd",
-    type=int,
+    type=click.IntRange(min=0),
     envvar="SENDGRID_WEBHOOK_FD",
     help="Number of a listening socket that a supervisor holds (3 under systemd).",
 )
@@ -103,7 +107,7 @@ def main() -> None:
 )
 @click.option(
     "--clock-window",
-    type=click.FloatRange(min=1),
+    type=Number(min=1),
     envvar="SENDGRID_WEBHOOK_CLOCK_WINDOW",
     help="Refuse deliveries signed more than so many seconds from now; default: take all.",
 )
@@ -126,7 +130,7 @@ def main() -> None:
 @click.option("--no-forward", is_flag=True, help="Leave forwarding to another process.")
 @click.option(
     "--retention-days",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True, max=_LONGEST_RETENTION_DAYS),
     envvar="SENDGRID_WEBHOOK_RETENTION_DAYS",
     help="Drop deliveries older than this once every consumer has them; default: keep all.",
 )
@@ -191,8 +195,9 @@ def serve(
             else server.inherited_socket(fd)
         )
     except OSError as error:
+        where = f"{host}:{port}" if fd is None else f"file descriptor {fd}"
         raise click.ClickException(
-            f"cannot listen on {host}:{port}: {error.strerror or error}"
+            f"cannot listen on {where}: {error.strerror or error}"
         ) from error
     _say_where(listener.getsockname(), settings)
     server.run(settings, listener)

@@ -169,7 +169,12 @@ def test_serve_without_a_key_says_what_to_do(run: Run) -> None:
         (["--public-key", "nonsense"], "MFkwEwYHKoZIzj0CAQ"),
         (["--allow-unsigned", "--oauth-client-id", "x"], "belong together"),
         (["--allow-unsigned", "--host", "256.0.0.1"], "cannot listen"),
-        (["--allow-unsigned", "--fd", "99"], "cannot listen"),
+        (["--allow-unsigned", "--fd", "99"], "cannot listen on file descriptor 99"),
+        (["--allow-unsigned", "--fd", "-1"], "'--fd'"),
+        (["--allow-unsigned", "--port", "99999"], "'--port'"),
+        (["--allow-unsigned", "--retention-days", "1000000"], "'--retention-days'"),
+        (["--allow-unsigned", "--retention-days", "nan"], "'--retention-days'"),
+        (["--allow-unsigned", "--clock-window", "nan"], "'--clock-window'"),
     ],
 )
 def test_serve_refuses_bad_settings(run: Run, arguments: list[str], text: str) -> None:
