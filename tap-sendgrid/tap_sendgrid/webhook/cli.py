@@ -313,7 +313,7 @@ def _keys_in(file: Path | None) -> list[str]:
     """The keys of a file: PEM blocks, or one a line."""
     if file is None:
         return []
-    text = file.read_text()
+    text = file.read_text("utf-8", "replace")  # a file that is none of keys is told as that
     if "-----BEGIN" in text:
         return [block for block in text.split("-----END PUBLIC KEY-----") if "BEGIN" in block]
     return text.split()

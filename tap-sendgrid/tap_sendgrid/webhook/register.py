@@ -61,7 +61,10 @@ def delivery_url(base: str, path_token: str) -> str:
     Raises:
         RegistrationError: ``base`` is no address that SendGrid could reach.
     """
-    parts = urlsplit(base)
+    try:
+        parts = urlsplit(base)
+    except ValueError:  # http://[::1
+        parts = urlsplit("")
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
         raise RegistrationError(
             f"{base!r} is no public address: write https://events.example.com, where a request "

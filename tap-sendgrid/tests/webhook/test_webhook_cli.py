@@ -210,3 +210,13 @@ def test_a_path_token_is_one_plain_part_of_a_path(
     assert result.exit_code == 2
     assert "needs 16 or more letters, digits" in result.output
     assert not list(tmp_path.iterdir()), "before the log is made"
+
+
+def test_a_binary_file_is_no_key_and_half_an_address_none(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\x00\xff\xfe")
+    result = run("serve", "--port", "0", "--public-key-file", str(tmp_path / "key"))
+    assert result.exit_code == 1
+    assert "MFkwEwYHKoZIzj0CAQ" in result.output
+    result = run("register", "--api-key", "SG.x", "--url", "http://[::1")
+    assert result.exit_code == 1
+    assert "is no public address" in result.output
