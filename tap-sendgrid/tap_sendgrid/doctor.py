@@ -172,10 +172,10 @@ def _webhook(
         return
     try:
         answer = account.client.get(_WEBHOOKS, {"include": "account_status_change"})
+        hooks = rows_of(answer, "webhooks")
     except SendGridError as problem:
         yield Finding("note", name, f"cannot be looked at: {problem}")
         return
-    hooks = rows_of(answer, "webhooks")
     wanted = tap.config.get("webhook_url")
     if wanted:
         hooks = [hook for hook in hooks if str(hook.get("url", "")).startswith(str(wanted))]

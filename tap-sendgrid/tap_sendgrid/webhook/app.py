@@ -107,7 +107,10 @@ class Receiver:
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
         limit = self.settings.max_body_bytes
-        if headers.get(b"content-encoding", b"identity").strip().lower() not in {b"identity", b""}:
+        if any(
+            name == b"content-encoding" and value.strip().lower() not in {b"identity", b""}
+            for name, value in scope["headers"]
+        ):
             raise Refused(415, "encoding", "the body must not be compressed\n", CLOSE)
         if int(headers.get(b"content-length", b"0")) > limit:
             raise too_large(limit)
@@ -143,7 +146,8 @@ class Receiver:
         if signature is None or timestamp is None:
             raise Refused(401, "unsigned", "the signature headers are missing\n")
         try:
-            return SignedBody(timestamp, signature)
+            # The parser leaves blanks at a value's end, which are no part of it (RFC 9110, 5.5).
+            return SignedBody(timestamp.strip(b" \t"), signature.strip(b" \t"))
         except ValueError as problem:
             raise Refused(401, "signature", f"{problem}\n") from None
 
@@ -276,7 +280,7 @@ def _allow(scope: Scope, *methods: str) -> None:
 def _kept(headers: Headers) -> dict[str, str]:
     """The headers that are stored with a delivery."""
     return {
-        name: value.decode("latin-1")
+        name: value.decode("latin-1").strip(" \t")
         for name, raw_name in _KEPT
         if (value := headers.get(raw_name)) and len(value) <= _LONGEST_KEPT_HEADER
     }

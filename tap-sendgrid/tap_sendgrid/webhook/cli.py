@@ -17,10 +17,12 @@ from tap_sendgrid.webhook.forward import begin
 from tap_sendgrid.webhook.keys import stored_keys
 from tap_sendgrid.webhook.options import (
     CommandGroup,
+    Number,
     api_options,
     api_settings,
     log_option,
     make_client,
+    path_token_option,
 )
 from tap_sendgrid.webhook.register import (
     FORWARD_SETTING,
@@ -41,7 +43,7 @@ from tap_sendgrid.webhook.settings import (
 from tap_sendgrid.webhook.settings_api import WebhookSettingsApi
 from tap_sendgrid.webhook.signature import load_public_key
 
-_SMALLEST_TOKEN = 16
+_LONGEST_RETENTION_DAYS = 36_500
 
 
 @click.group(
@@ -65,6 +67,7 @@ def main() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, envvar="SENDGRID_WEBHOOK_HOST")
 @click.option(
     "--port",
+    type=click.IntRange(0, 65535),
     default=DEFAULT_PORT,
     show_default=True,
     envvar="SENDGRID_WEBHOOK_PORT",
@@ -72,17 +75,13 @@ def main() -> None:
 )
 @click.option(
     "--fd",
-    type=int,
+    type=click.IntRange(min=0),
     envvar="SENDGRID_WEBHOOK_FD",
     help="Number of a listening socket that a supervisor holds (3 under systemd).",
 )
 @click.option("--reuse-port", is_flag=True, help="Let other processes listen on the port as well.")
 @click.option("--workers", default=1, show_default=True, envvar="SENDGRID_WEBHOOK_WORKERS")
-@click.option(
-    "--path-token",
-    envvar="SENDGRID_WEBHOOK_PATH_TOKEN",
-    help="Secret path that SendGrid posts to; default: made once and kept in the event log.",
-)
+@path_token_option
 @click.option(
     "--status-token",
     envvar="SENDGRID_WEBHOOK_STATUS_TOKEN",
@@ -108,7 +107,7 @@ def main() -> None:
 )
 @click.option(
     "--clock-window",
-    type=click.FloatRange(min=1),
+    type=Number(min=1),
     envvar="SENDGRID_WEBHOOK_CLOCK_WINDOW",
     help="Refuse deliveries signed more than so many seconds from now; default: take all.",
 )
@@ -131,7 +130,7 @@ def main() -> None:
 @click.option("--no-forward", is_flag=True, help="Leave forwarding to another process.")
 @click.option(
     "--retention-days",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True, max=_LONGEST_RETENTION_DAYS),
     envvar="SENDGRID_WEBHOOK_RETENTION_DAYS",
     help="Drop deliveries older than this once every consumer has them; default: keep all.",
 )
@@ -178,8 +177,6 @@ def serve(
             )
 
     path_token, status_token, forward_to = server.when_reachable(stored)
-    if len(path_token) < _SMALLEST_TOKEN or "/" in path_token:
-        raise click.UsageError(f"--path-token needs {_SMALLEST_TOKEN} characters, and no slash")
     settings = ReceiverSettings(
         event_log_url,
         path_token,
@@ -198,8 +195,9 @@ def serve(
             else server.inherited_socket(fd)
         )
     except OSError as error:
+        where = f"{host}:{port}" if fd is None else f"file descriptor {fd}"
         raise click.ClickException(
-            f"cannot listen on {host}:{port}: {error.strerror or error}"
+            f"cannot listen on {where}: {error.strerror or error}"
         ) from error
     _say_where(listener.getsockname(), settings)
     server.run(settings, listener)
@@ -247,7 +245,7 @@ def url(event_log_url: str, base: str | None) -> None:
     envvar="SENDGRID_WEBHOOK_URL",
     help="Public address of this receiver, e.g. https://events.example.com.",
 )
-@click.option("--path-token", envvar="SENDGRID_WEBHOOK_PATH_TOKEN")
+@path_token_option
 @click.option("--replace", help="Id of a webhook to take over when all places are taken.")
 @click.option(
     "--forward/--no-forward",
@@ -315,7 +313,7 @@ def _keys_in(file: Path | None) -> list[str]:
     """The keys of a file: PEM blocks, or one a line."""
     if file is None:
         return []
-    text = file.read_text()
+    text = file.read_text("utf-8", "replace")  # a file that is none of keys is told as that
     if "-----BEGIN" in text:
         return [block for block in text.split("-----END PUBLIC KEY-----") if "BEGIN" in block]
     return text.split()

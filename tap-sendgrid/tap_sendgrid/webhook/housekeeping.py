@@ -14,6 +14,7 @@ from tap_sendgrid.webhook.forward import Forwarder, consumer_name
 logger = logging.getLogger("sendgrid-webhook")
 
 TRIM_SECONDS = 600.0
+AGAIN_SECONDS = 60.0
 
 
 @contextmanager
@@ -39,7 +40,9 @@ def housekeeping(
         jobs += [Forwarder(logs[0], url, stop).run for url in dict.fromkeys(forward_to)]
         if retention_days:
             jobs.append(lambda: keep_trimmed(logs[0], timedelta(days=retention_days or 0), stop))
-    threads = [threading.Thread(target=job, name="housekeeping") for job in jobs]
+    threads = [
+        threading.Thread(target=keep_running, args=(job, stop), name="housekeeping") for job in jobs
+    ]
     for thread in threads:
         thread.start()
     try:
@@ -50,6 +53,16 @@ def housekeeping(
             thread.join()
         for log in logs:
             log.close()
+
+
+def keep_running(job: Callable[[], None], stop: threading.Event) -> None:
+    """Run a job until stopped, and again after a failure that it did not foresee."""
+    while not stop.is_set():
+        try:
+            job()
+        except Exception:
+            logger.exception("Housekeeping failed; trying again in %.0f s", AGAIN_SECONDS)
+            stop.wait(AGAIN_SECONDS)
 
 
 def keep_trimmed(log: EventLog, age: timedelta, stop: threading.Event) -> None:

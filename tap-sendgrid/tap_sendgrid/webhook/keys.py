@@ -75,23 +75,32 @@ class KeyRing:
     def refresh(self) -> bool:
         """Look for new keys after a signature fitted none; True if there are some.
 
-        Blocks, and asks the log and SendGrid at most so often whatever the number of callers.
+        Asks the log and SendGrid at most so often whatever the number of callers, and blocks one
+        of them while it asks: the others are told at once that there is nothing new yet. What
+        they refuse for it is sent again.
         """
-        with self._lock:
-            now = self._clock()
-            changed = False
-            if now - self._last_reload >= RELOAD_SECONDS:
-                self._last_reload = now
-                changed = self._load()
-            if not changed and self._fetch and now - self._last_fetch >= FETCH_SECONDS:
-                self._last_fetch = now
-                try:
-                    self._fetch()
-                except Exception as problem:  # noqa: BLE001 - the present keys stay good
-                    logger.warning("Could not fetch the signature key from SendGrid: %s", problem)
-                else:
-                    changed = self._load()
-            return changed
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            return self._look()
+        except Exception as problem:  # noqa: BLE001 - the present keys stay good
+            logger.warning("Could not look for new signature keys: %s", problem)
+            return False
+        finally:
+            self._lock.release()
+
+    def _look(self) -> bool:
+        """Look into the log, then at SendGrid, unless it is too soon for that."""
+        now = self._clock()
+        if now - self._last_reload >= RELOAD_SECONDS:
+            self._last_reload = now
+            if self._load():
+                return True
+        if self._fetch and now - self._last_fetch >= FETCH_SECONDS:
+            self._last_fetch = now
+            self._fetch()
+            return self._load()
+        return False
 
     def _load(self) -> bool:
         """Take the keys as they are now; True if they changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +31,8 @@ FORESEEN = (
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SMALLEST_TOKEN = 16
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -78,6 +81,37 @@ class Moment(click.ParamType[datetime]):
 
 
 MOMENT = Moment()
+
+
+class Number(click.FloatRange):
+    """A number within limits; click takes nan to be within any."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read it."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
+
+
+def path_token_option(command: Command) -> Command:
+    """``--path-token``: one part of a path that every sender and proxy leaves as it is."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        if value is None or re.fullmatch(rf"[\w.~-]{{{SMALLEST_TOKEN},}}", value, re.ASCII):
+            return value
+        raise click.BadParameter(
+            f"it needs {SMALLEST_TOKEN} or more letters, digits, or any of - . _ ~", ctx, param
+        )
+
+    return click.option(
+        "--path-token",
+        envvar="SENDGRID_WEBHOOK_PATH_TOKEN",
+        callback=check,
+        help="Secret path that SendGrid posts to; default: made once and kept in the event log.",
+    )(command)
 
 
 def log_option(command: Command) -> Command:

@@ -13,18 +13,27 @@ LAST_HEAD_SECONDS = 2.0
 """While the server stops."""
 PIECE_BYTES = 1 << 20
 """Most of a body that waits for the application; SendGrid's own are shorter."""
+MAX_WAITING = 8
+"""Requests that wait on one connection for the answers before theirs; SendGrid sends none."""
+
+
+class TooManyWaiting(Exception):
+    """A client sends requests and does not wait for the answers."""
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """Closes connections whose request head is too long or does not come to its end.
+    """Closes connections whose requests are too long, too many, or do not come to their end.
 
     Without it a client could hold a connection open by sending one header byte a minute, or fill
-    memory with headers that never end. Bodies are limited by the application.
+    memory with headers or trailers that never end, or with requests whose answers it does not
+    read. Bodies are limited by the application.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    """Read since a request or a piece of a body ended: a head, trailers, a chunk's extension."""
     _in_head = True
+    _keep_alive = True
     _stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -39,13 +48,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of a head before they are parsed."""
-        if self._in_head:
-            # A body that comes in the same read counts too, so the reads of a head are bounded
-            # by the limit plus one read of the event loop.
-            if self._head_bytes > MAX_HEAD_BYTES:
-                self.transport.abort()
-                return
-            self._head_bytes += len(data)
+        # What else comes in the same read counts too, so the reads of a head are bounded by the
+        # limit plus one read of the event loop.
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.transport.abort()
+            return
+        self._head_bytes += len(data)
         super().data_received(data)
 
     def on_message_begin(self) -> None:
@@ -54,15 +62,25 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._expect_head()
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is whole.
+
+        Raises:
+            TooManyWaiting: Ends the parsing, which would go on to the end of the read.
+        """
+        if len(self.pipeline) >= MAX_WAITING:
+            self.transport.abort()
+            raise TooManyWaiting
         self._in_head = False
         self._stop_timer()
         super().on_headers_complete()
-        if self._stopping:
-            self.cycle.keep_alive = False
+        # An answer before the request is whole ends the connection: nobody would wait for the
+        # rest with a limit in time.
+        self._keep_alive = self.cycle.keep_alive
+        self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Wake the application when the body is whole, not for each piece of it."""
+        self._head_bytes = 0
         if self.cycle.response_complete:
             return
         self.cycle.body += body
@@ -72,6 +90,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole; what comes next is a head again."""
+        if not self._stopping and not self.cycle.response_started:
+            self.cycle.keep_alive = self._keep_alive
         super().on_message_complete()
         self._in_head = True
         self._head_bytes = 0
@@ -82,8 +102,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         That includes a connection that was taken and whose first request is still on its way:
         closed now, it would look like a refusal, though the next process could have had it.
         """
+        self._stopping = True
         if self.cycle is None or (self._in_head and self._head_bytes):
-            self._stopping = True
             self._start_timer(LAST_HEAD_SECONDS)
         else:
             super().shutdown()

@@ -44,11 +44,15 @@ def add_to_list(log: EventLog, setting: str, item: str) -> None:
 
 
 def fetch_keys(client: Client, log: EventLog) -> None:
-    """Ask SendGrid for the present keys of the webhooks that :func:`register` set up."""
+    """Ask SendGrid for the present keys of the webhooks that :func:`register` set up.
+
+    Asks once: a delivery waits meanwhile, and so does the receiver's stop.
+    """
     api = WebhookSettingsApi(client)
-    for webhook_id in stored_list(log, WEBHOOK_IDS_SETTING):
-        if key := api.public_key(webhook_id):
-            store_key(log, webhook_id, key)
+    with client.impatient():
+        for webhook_id in stored_list(log, WEBHOOK_IDS_SETTING):
+            if key := api.public_key(webhook_id):
+                store_key(log, webhook_id, key)
 
 
 def delivery_url(base: str, path_token: str) -> str:
@@ -57,7 +61,10 @@ def delivery_url(base: str, path_token: str) -> str:
     Raises:
         RegistrationError: ``base`` is no address that SendGrid could reach.
     """
-    parts = urlsplit(base)
+    try:
+        parts = urlsplit(base)
+    except ValueError:  # http://[::1
+        parts = urlsplit("")
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
         raise RegistrationError(
             f"{base!r} is no public address: write https://events.example.com, where a request "

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -10,7 +14,10 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import ec
 from sendgrid_simulator import public_key_text
 from tap_sendgrid.event_log import EventLogError
+from tap_sendgrid.event_log.sqlite import SQLiteEventLog
 from tap_sendgrid.webhook.keys import store_key
+from tap_sendgrid.webhook.server import ReceiverFactory
+from tap_sendgrid.webhook.settings import ReceiverSettings
 
 Start = Callable[..., Any]
 
@@ -59,6 +66,72 @@ def test_a_fetch_that_fails_changes_nothing(start_receiver: Start) -> None:
     receiver = start_receiver(fetch=fetch)
     assert receiver.post(*sign(b"[]", ec.generate_private_key(ec.SECP256R1()))).status_code == 401
     assert receiver.send().status_code == 204
+
+
+def test_a_fetch_that_hangs_delays_one_forgery_and_nobody_else(start_receiver: Start) -> None:
+    go = threading.Event()
+    receiver = start_receiver(fetch=lambda: go.wait(20))
+
+    def forge() -> int:
+        forged = sign(b"[]", ec.generate_private_key(ec.SECP256R1()))
+        return int(receiver.post(*forged).status_code)
+
+    with ThreadPoolExecutor(12) as pool:
+        answers = [pool.submit(forge) for _ in range(12)]
+        try:
+            for answer in islice(as_completed(answers, timeout=5), 11):
+                assert answer.result() == 401
+            assert sum(not answer.done() for answer in answers) == 1
+            assert receiver.send().status_code == 204
+            assert requests.get(receiver.base + "/readyz", timeout=5).status_code == 200
+        finally:
+            go.set()
+        assert {answer.result() for answer in answers} == {401}
+
+
+def test_a_log_that_cannot_be_asked_for_keys_refuses_the_forgery(start_receiver: Start) -> None:
+    class Unreadable(SQLiteEventLog):
+        def get(self, name: str) -> str | None:
+            raise EventLogError("unavailable", "no leader")
+
+    receiver = start_receiver()
+    receiver.receiver.log.__class__ = Unreadable
+    assert receiver.post(*sign(b"[]", ec.generate_private_key(ec.SECP256R1()))).status_code == 401
+    assert receiver.send().status_code == 204
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_sendgrid_that_does_not_answer_is_asked_once(
+    log_url: str, private_key: ec.EllipticCurvePrivateKey, status: int
+) -> None:
+    asked = []
+
+    class Unwilling(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Unwilling) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings = ReceiverSettings(
+            log_url,
+            "path",
+            "status",
+            (public_key_text(private_key),),
+            api_key="SG.x",
+            api_url=f"http://127.0.0.1:{server.server_port}",
+        )
+        receiver = ReceiverFactory(settings)._receiver()
+        receiver.log.put("webhook.ids", '["a", "b"]')
+        assert not receiver.keys.refresh()
+        server.shutdown()
+    receiver.log.close()
+    assert len(asked) == 1
 
 
 # -- OAuth -------------------------------------------------------------------------------------

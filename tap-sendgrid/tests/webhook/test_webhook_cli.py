@@ -246,14 +246,56 @@ def test_serve_without_a_key_says_what_to_do(run: Run) -> None:
     ("arguments", "text"),
     [
         (["--public-key", "nonsense"], "MFkwEwYHKoZIzj0CAQ"),
-        (["--allow-unsigned", "--path-token", "short"], "needs 16 characters"),
-        (["--allow-unsigned", "--path-token", "with/a/slash/inside"], "no slash"),
         (["--allow-unsigned", "--oauth-client-id", "x"], "belong together"),
         (["--allow-unsigned", "--host", "256.0.0.1"], "cannot listen"),
-        (["--allow-unsigned", "--fd", "99"], "cannot listen"),
+        (["--allow-unsigned", "--fd", "99"], "cannot listen on file descriptor 99"),
+        (["--allow-unsigned", "--fd", "-1"], "'--fd'"),
+        (["--allow-unsigned", "--port", "99999"], "'--port'"),
+        (["--allow-unsigned", "--retention-days", "1000000"], "'--retention-days'"),
+        (["--allow-unsigned", "--retention-days", "nan"], "'--retention-days'"),
+        (["--allow-unsigned", "--clock-window", "nan"], "'--clock-window'"),
     ],
 )
 def test_serve_refuses_bad_settings(run: Run, arguments: list[str], text: str) -> None:
     result = run("serve", "--port", "0", *arguments)
     assert result.exit_code != 0
     assert text in result.output
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "short",
+        "",
+        "with/a/slash/inside",
+        "has?query#fragment-xx",
+        "with%41percent-sign",
+        "with a blank inside",
+        "with-an-umlaut-\xe4-in-it",
+        "ends-with-a-newline\n",
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        "serve --port 0 --allow-unsigned",
+        "register --api-key SG.x --api-url http://127.0.0.1:9 --url https://x.example.com",
+    ],
+)
+def test_a_path_token_is_one_plain_part_of_a_path(
+    run: Run, command: str, token: str, tmp_path: Path
+) -> None:
+    result = run(*command.split(), "--path-token", token)
+    assert result.exit_code == 2
+    assert "needs 16 or more letters, digits" in result.output
+    assert not list(tmp_path.iterdir()), "before the log is made"
+
+
+def test_a_binary_file_is_no_key_and_half_an_address_none(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\x00\xff\xfe")
+    result = run("serve", "--port", "0", "--public-key-file", str(tmp_path / "key"))
+    assert result.exit_code == 1
+    assert "MFkwEwYHKoZIzj0CAQ" in result.output
+    result = run("register", "--api-key", "SG.x", "--url", "http://[::1")
+    assert result.exit_code == 1
+    assert "is no public address" in result.output

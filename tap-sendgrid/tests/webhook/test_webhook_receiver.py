@@ -172,6 +172,21 @@ def test_compressed_bodies_are_not_unpacked(receiver: Any) -> None:
     answer = receiver.post(body, {**headers, "Content-Encoding": "gzip"})
     assert answer.status_code == 415
     assert receiver.post(body, {**headers, "Content-Encoding": "identity"}).status_code == 204
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+    head = f"POST {urlsplit(receiver.url).path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n"
+    with receiver.connect() as sock:
+        twice = b"Content-Encoding: gzip\r\nContent-Encoding: identity\r\n"
+        sock.sendall(head.encode() + lines + twice + b"\r\n" + body)
+        assert sock.recv(1000).startswith(b"HTTP/1.1 415")
+
+
+def test_blanks_around_the_signature_headers_are_no_part_of_them(receiver: Any) -> None:
+    body, headers = sign(b"[]", receiver.private_key)
+    lines = "".join(f"{name}:  {value} \t \r\n" for name, value in headers.items()).encode()
+    head = f"POST {urlsplit(receiver.url).path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n"
+    with receiver.connect() as sock:
+        sock.sendall(head.encode() + lines + b"\r\n" + body)
+        assert sock.recv(1000).startswith(b"HTTP/1.1 204")
 
 
 def test_too_long_bodies(start_receiver: Start) -> None:
