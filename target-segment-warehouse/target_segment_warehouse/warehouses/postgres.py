@@ -33,6 +33,8 @@ _DEPENDED_UPON = (
     "feature_not_supported",
     "dependent_objects_still_exist",
     "invalid_table_definition",
+    "undefined_function",  # the condition of an index or a CHECK, say `x > 0`, for text
+    "datatype_mismatch",  # a foreign key, a default
 )
 
 

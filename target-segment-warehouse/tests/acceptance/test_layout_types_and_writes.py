@@ -239,3 +239,25 @@ def test_w29_columns_of_other_types_are_filled_or_widened(warehouse: Warehouse) 
                 moment = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
                 wanted |= {moment.isoformat(), moment.isoformat().replace("+00:00", "Z")}
             assert (texts | instants) & wanted, (name, value, row)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "CREATE INDEX part ON {t} (id) WHERE n > 0",
+        "ALTER TABLE {t} ADD CHECK (n > 0)",
+        "CREATE TABLE other (n bigint PRIMARY KEY); INSERT INTO other VALUES (1); "
+        "ALTER TABLE {t} ADD FOREIGN KEY (n) REFERENCES other",
+    ],
+    ids=["index", "check", "foreign key"],
+)
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_a_column_that_cannot_change_its_type_gets_a_sibling(
+    warehouse: Warehouse, use: str
+) -> None:
+    warehouse.load(schema("t", {"n": "integer"}), record("t", id="1", n=1))
+    for statement in use.split("; "):
+        warehouse.execute(statement.format(t=f"{SCHEMA}.t"))
+    result = warehouse.load(schema("t"), record("t", id="1", n="text"))
+    assert warehouse.by_id("t", "n_text") == {"1": "text"}
+    assert "in use by something else" in result.stderr
