@@ -166,7 +166,9 @@ def look_up(function: str, paths: Sequence[Path], arrays: Set[Path]) -> str:
     # A list of one, so that each record is taken apart once and not for each value.
     kinds = f"json_type(record, {pointers(places)})"
     one = f"[{{'found': {found}, 'kinds': {kinds}}}]"
-    return f"list_transform({one}, lambda __r: [{', '.join(values)}])[1]"
+    checked = f"list_transform({one}, lambda __r: [{', '.join(values)}])[1]"
+    # Few records have one: a language without types writes an empty object as an array.
+    return f"CASE WHEN list_contains({kinds}, 'ARRAY') THEN {checked} ELSE {found} END"
 
 
 def _holders(path: Path, arrays: Set[Path]) -> list[Path]:
