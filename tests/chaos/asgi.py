@@ -91,8 +91,11 @@ class Server:
 
 
 def is_genuine(post: Post, keys: Iterable[ec.EllipticCurvePublicKey]) -> bool:
-    """Whether some key signed exactly this body with this timestamp, read as kindly as can be."""
-    headers = dict(post.headers)
+    """Whether some key signed exactly this body with this timestamp, read as kindly as can be.
+
+    Blanks around a header's value are no part of it (RFC 9110, 5.5).
+    """
+    headers = {name: value.strip(b" \t") for name, value in post.headers}
     stamp = headers.get(TIMESTAMP_HEADER.lower().encode(), b"")
     try:
         signature = base64.b64decode(headers.get(SIGNATURE_HEADER.lower().encode(), b""))
