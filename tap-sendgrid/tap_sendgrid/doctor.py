@@ -20,6 +20,7 @@ from tap_sendgrid.api.errors import (
 from tap_sendgrid.api.generation import Generation
 from tap_sendgrid.api.pages import rows_of
 from tap_sendgrid.event_log import EventLog, EventLogError, open_event_log, shown
+from tap_sendgrid.events.reader import consumer_of, log_url
 from tap_sendgrid.objects.base import MarketingStream, ObjectStream
 from tap_sendgrid.webhook.settings_api import EVENT_FLAGS
 
@@ -197,14 +198,14 @@ def _one_webhook(hook: dict[str, Any], name: str, register: str) -> Finding:
 
 
 def _event_log(tap: TapSendGrid) -> Finding:
-    url = str(tap.config.get("event_log_url") or "sqlite:///events.db")
+    url = log_url(tap)
     try:
         log = open_event_log(url, create=False)
     except EventLogError as problem:
         return Finding("note", "Event log", str(problem))  # which says what to do
     try:
         status = log.status()
-        consumer = tap.config.get("event_log_consumer") or tap.name
+        consumer = consumer_of(tap)
         _read_a_while(log, next((p.offset for p in log.positions() if p.consumer == consumer), 0))
     except EventLogError as problem:
         return Finding("FAIL", "Event log", str(problem))

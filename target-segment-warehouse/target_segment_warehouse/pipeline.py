@@ -246,17 +246,7 @@ class Pipeline:
         elif isinstance(message, Schema):
             self._receive_schema(message, line)
         elif isinstance(message, BatchMessage):
-            for stream in self._known(message.stream, line):
-                size = size_of(message.manifest, message.encoding)
-                files = Files(
-                    stream, message.encoding, message.manifest, line, message.version, size
-                )
-                if self._mapper.changes(message.stream):
-                    self._receive_mapped_files(message.stream, files)
-                    break  # the maps make the records of all of its streams
-                self._append(files)
-                self._batch.bytes += size
-            self._batch.urls += message.manifest
+            self._receive_files(message, line)
         elif isinstance(message, ActivateVersion):
             for stream in self._known(message.stream, line):
                 self._append(Activation(stream, message.version))
@@ -304,6 +294,22 @@ class Pipeline:
         self._append(rows)
         opened[stream.name] = rows
         return rows
+
+    def _receive_files(self, message: BatchMessage, line: int) -> None:
+        size = size_of(message.manifest, message.encoding)
+        files = [
+            Files(stream, message.encoding, message.manifest, line, message.version, size)
+            for stream in self._known(message.stream, line)
+        ]
+        if files and self._mapper.changes(message.stream):
+            # The maps make the records of all of its streams.
+            self._receive_mapped_files(message.stream, files[0])
+        else:
+            for each in files:
+                self._append(each)
+                self._batch.bytes += size
+        # Not before: they stay until the last of their records is committed.
+        self._batch.urls += message.manifest
 
     def _receive_mapped_files(self, stream: str, files: Files) -> None:
         """As if the records had come one by one: maps may have to take something out of them."""

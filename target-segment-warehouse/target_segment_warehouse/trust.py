@@ -16,6 +16,8 @@ from target_segment_warehouse.sqltext import quote
 from target_segment_warehouse.warehouses.base import Warehouse
 
 _NEW = "__new_hashes"
+_ROWID = "rowid"
+"""What DuckDB calls the number of a row; it cannot be asked for where a column is called so."""
 
 _FEW = 8
 """A table is trusted while no more than one in so many of its events were there already."""
@@ -38,7 +40,7 @@ class Trust:
 
     def has(self, table: Table) -> bool:
         """Whether the table's next events are taken on trust."""
-        return table.name in self._trusted and _hiding(table) is None
+        return table.name in self._trusted and _ROWID not in table.columns
 
     def begin(self, table: Table) -> bool:
         """Take note, before events are inserted, of where the transaction's rows begin.
@@ -48,7 +50,7 @@ class Trust:
         Returns:
             Whether they are taken on trust.
         """
-        if _hiding(table) is None and table.name not in self._first:
+        if _ROWID not in table.columns and table.name not in self._first:
             name = self._warehouse.name(table.name)
             first = self._workbench.value(f"SELECT coalesce(max(rowid) + 1, 0) FROM {name}")  # noqa: S608
             self._first[table.name] = int(first)
@@ -85,15 +87,14 @@ class Trust:
     @contextlib.contextmanager
     def _numbered(self, table: Table) -> Iterator[None]:
         """Have a column that hides the numbers of rows, and came after some, step aside."""
-        hiding = _hiding(table)
-        if hiding is None:
+        if _ROWID not in table.columns:
             yield
             return
         aside = next(name for n in count() if (name := f"rowid_{n}") not in table.columns)
         alter = f"ALTER TABLE {self._warehouse.name(table.name)} RENAME COLUMN"
-        self._warehouse.execute(f"{alter} {quote(hiding)} TO {quote(aside)}")
+        self._warehouse.execute(f"{alter} {_ROWID} TO {quote(aside)}")
         yield
-        self._warehouse.execute(f"{alter} {quote(aside)} TO {quote(hiding)}")
+        self._warehouse.execute(f"{alter} {quote(aside)} TO {_ROWID}")
 
     def _remove_repeats(self, table: str) -> int:
         name, first = self._warehouse.name(table), self._first[table]
@@ -120,8 +121,3 @@ class Trust:
             )
         self.tell(table, int(removed), int(new))
         return int(removed)
-
-
-def _hiding(table: Table) -> str | None:
-    """The column called as DuckDB calls the numbers of rows, which cannot be asked for then."""
-    return next((name for name in table.columns if name.lower() == "rowid"), None)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tap_sendgrid.events.streams import EventStream
 
-DEFAULT_EVENT_LOG_URL = "sqlite:///events.db"
+_DEFAULT_EVENT_LOG_URL = "sqlite:///events.db"
 
 
 @dataclass(slots=True)
@@ -62,6 +62,16 @@ def convert_event(
         return None
 
 
+def log_url(tap: Tap) -> str:
+    """The address of the tap's event log."""
+    return str(tap.config.get("event_log_url") or _DEFAULT_EVENT_LOG_URL)
+
+
+def consumer_of(tap: Tap) -> str:
+    """What the tap is called in the log's positions."""
+    return str(tap.config.get("event_log_consumer") or tap.name)
+
+
 def open_log(tap: Tap, streams: Sequence[EventStream], *, create: bool = False) -> EventLog | None:
     """Open the tap's event log.
 
@@ -71,7 +81,7 @@ def open_log(tap: Tap, streams: Sequence[EventStream], *, create: bool = False) 
     Raises:
         EventLogError: The log cannot be opened, or the state belongs to another log.
     """
-    url = tap.config.get("event_log_url") or DEFAULT_EVENT_LOG_URL
+    url = log_url(tap)
     furthest = max((stream.bookmark for stream in streams), default=0)
     try:
         # A log that was read before is somewhere: an empty one in its place would hide it.
@@ -134,5 +144,4 @@ def commit_position(tap: Tap, log: EventLog, streams: Sequence[EventStream]) -> 
     That state holds what the target had committed, so whatever lies before the smallest bookmark
     of the selected streams may be trimmed. To be called before any bookmark moves.
     """
-    consumer = tap.config.get("event_log_consumer") or tap.name
-    log.commit(consumer, min(stream.bookmark for stream in streams))
+    log.commit(consumer_of(tap), min(stream.bookmark for stream in streams))

@@ -20,7 +20,6 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from tap_sendgrid.api.client import Client
-from tap_sendgrid.api.errors import ServiceUnavailable
 from tap_sendgrid.event_log import EventLogError, open_event_log
 from tap_sendgrid.webhook.app import Receiver
 from tap_sendgrid.webhook.housekeeping import housekeeping
@@ -73,7 +72,6 @@ class ReceiverFactory:
                 settings.api_url,
                 on_behalf_of=settings.on_behalf_of,
                 user_agent="sendgrid-webhook",
-                sleep=_do_not_wait,
             )
             fetch = lambda: fetch_keys(client, log)  # noqa: E731
         try:
@@ -191,11 +189,6 @@ def _serve(config: uvicorn.Config, listener: socket.socket) -> None:
         server.run(sockets=[listener])
         if not server.started:
             raise SystemExit(1)
-
-
-def _do_not_wait(seconds: float) -> None:
-    """In place of a client's waiting for SendGrid's rate limit: a delivery waits for the key."""
-    raise ServiceUnavailable(f"its rate limit is reached for another {seconds:.0f} s")
 
 
 def _end_with_parent() -> None:
