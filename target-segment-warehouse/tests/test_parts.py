@@ -8,6 +8,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,7 +17,7 @@ import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from target_segment_warehouse import pieces, pipeline, reader, rows
+from target_segment_warehouse import pieces
 from target_segment_warehouse.batch import Batch, Records, Rows, largest
 from target_segment_warehouse.loader import BatchLoader
 from target_segment_warehouse.messages import InvalidMessageError, TornInputError
@@ -52,20 +53,16 @@ def loads() -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Path]:
+def run(
+    tmp_path: Path, small_parts: Callable[[int], AbstractContextManager[None]]
+) -> Callable[..., Path]:
     """Loads text with parts of so many bytes, and returns the warehouse's file."""
     number = iter(range(10**9))
 
     def load(text: str, part_bytes: int, **config: Any) -> Path:
         path = tmp_path / f"{next(number)}.duckdb"
         given_ = {"warehouse_url": f"duckdb:///{path}", "default_target_schema": "s", **config}
-        with (
-            mock.patch.object(pipeline, "PART_BYTES", part_bytes),
-            mock.patch.object(pipeline, "LEFT_BYTES", part_bytes // 2),
-            mock.patch.object(reader, "CHUNK_BYTES", 200),
-            mock.patch.object(rows, "HEAD", 1),
-            mock.patch.object(pieces, "HEAD", 1),
-        ):
+        with small_parts(part_bytes):
             target = TargetSegmentWarehouse(config=given_)
             try:
                 target.listen(io.StringIO(text))

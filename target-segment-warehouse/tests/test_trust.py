@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 from unittest import mock
@@ -14,10 +15,10 @@ import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from target_segment_warehouse import pieces, pipeline, reader, rows
 from target_segment_warehouse.target import TargetSegmentWarehouse
 from target_segment_warehouse.warehouses.duckdb import DuckDB
 
+Load = Callable[..., None]
 EXAMPLES = int(os.environ.get("EXAMPLES", "12"))
 SCHEMA = {
     "type": "SCHEMA",
@@ -30,30 +31,31 @@ SCHEMA = {
 }
 
 
-def load(path: Path, events: list[tuple[object, object]], batch_rows: int, part_bytes: int) -> None:
-    """Load events (id, n, or id and several properties) with parts of so many bytes."""
-    records = (
-        {
-            "type": "RECORD",
-            "stream": "opens",
-            "record": {"id": f"{key}", **(n if isinstance(n, dict) else {"n": n})},
+@pytest.fixture
+def load(small_parts: Callable[[int], AbstractContextManager[None]]) -> Load:
+    """Loads events (id, n, or id and several properties) with parts of so many bytes."""
+
+    def run(
+        path: Path, events: list[tuple[object, object]], batch_rows: int, part_bytes: int
+    ) -> None:
+        records = (
+            {
+                "type": "RECORD",
+                "stream": "opens",
+                "record": {"id": f"{key}", **(n if isinstance(n, dict) else {"n": n})},
+            }
+            for key, n in events
+        )
+        text = "".join(f"{json.dumps(message)}\n" for message in (SCHEMA, *records))
+        config = {
+            "warehouse_url": f"duckdb:///{path}",
+            "default_target_schema": "s",
+            "max_batch_rows": batch_rows,
         }
-        for key, n in events
-    )
-    text = "".join(f"{json.dumps(message)}\n" for message in (SCHEMA, *records))
-    config = {
-        "warehouse_url": f"duckdb:///{path}",
-        "default_target_schema": "s",
-        "max_batch_rows": batch_rows,
-    }
-    with (
-        mock.patch.object(pipeline, "PART_BYTES", part_bytes),
-        mock.patch.object(pipeline, "LEFT_BYTES", part_bytes // 2),
-        mock.patch.object(reader, "CHUNK_BYTES", 200),
-        mock.patch.object(rows, "HEAD", 1),
-        mock.patch.object(pieces, "HEAD", 1),
-    ):
-        TargetSegmentWarehouse(config=config).listen(io.StringIO(text))
+        with small_parts(part_bytes):
+            TargetSegmentWarehouse(config=config).listen(io.StringIO(text))
+
+    return run
 
 
 def stored(path: Path) -> list[tuple[object, ...]]:
@@ -103,6 +105,7 @@ EVENTS = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_each_event_is_there_once_and_the_first_counts(
+    load: Load,
     tmp_path_factory: pytest.TempPathFactory,
     runs: list[list[tuple[int, object]]],
     batch_rows: int,
@@ -118,7 +121,9 @@ def test_each_event_is_there_once_and_the_first_counts(
     assert inserted(path) == len(first)
 
 
-def test_a_table_is_asked_once_while_its_events_are_new(tmp_path: Path, looks: list[str]) -> None:
+def test_a_table_is_asked_once_while_its_events_are_new(
+    load: Load, tmp_path: Path, looks: list[str]
+) -> None:
     number = count()
     path = tmp_path / "w.duckdb"
     for _ in range(2):
@@ -128,7 +133,9 @@ def test_a_table_is_asked_once_while_its_events_are_new(tmp_path: Path, looks: l
     assert inserted(path) == 400
 
 
-def test_few_repeats_are_removed_and_many_are_looked_for(tmp_path: Path, looks: list[str]) -> None:
+def test_few_repeats_are_removed_and_many_are_looked_for(
+    load: Load, tmp_path: Path, looks: list[str]
+) -> None:
     path = tmp_path / "w.duckdb"
     few = [(n, "first") for n in range(50)]
     load(
@@ -143,7 +150,9 @@ def test_few_repeats_are_removed_and_many_are_looked_for(tmp_path: Path, looks: 
     assert inserted(path) == 100
 
 
-def test_a_table_whose_events_repeat_is_trusted_no_longer(tmp_path: Path, looks: list[str]) -> None:
+def test_a_table_whose_events_repeat_is_trusted_no_longer(
+    load: Load, tmp_path: Path, looks: list[str]
+) -> None:
     path = tmp_path / "w.duckdb"
     new = [(n, 1) for n in range(50)]
     load(path, [*new, *new], 50, 300)
@@ -154,7 +163,7 @@ def test_a_table_whose_events_repeat_is_trusted_no_longer(tmp_path: Path, looks:
     assert inserted(path) == 100
 
 
-def test_rows_that_were_there_twice_before_stay(tmp_path: Path) -> None:
+def test_rows_that_were_there_twice_before_stay(load: Load, tmp_path: Path) -> None:
     # Nothing but this target sees to it that an id is there once.
     path = tmp_path / "w.duckdb"
     load(path, [(n, 1) for n in range(10)], 1000, 300)
@@ -168,7 +177,9 @@ def test_rows_that_were_there_twice_before_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["rowid", "ROWID"])
-def test_a_property_called_as_duckdb_calls_the_numbers_of_rows(tmp_path: Path, name: str) -> None:
+def test_a_property_called_as_duckdb_calls_the_numbers_of_rows(
+    load: Load, tmp_path: Path, name: str
+) -> None:
     path = tmp_path / "w.duckdb"
     events: list[tuple[object, object]] = [(n, 1) for n in range(40)]
     events += [(7, 2)]
@@ -187,7 +198,9 @@ def test_a_property_called_as_duckdb_calls_the_numbers_of_rows(tmp_path: Path, n
     "key",
     ["id VARCHAR PRIMARY KEY, n BIGINT", "id VARCHAR UNIQUE, n BIGINT", "id VARCHAR, n BIGINT"],
 )
-def test_a_table_with_a_key_is_never_trusted(tmp_path: Path, looks: list[str], key: str) -> None:
+def test_a_table_with_a_key_is_never_trusted(
+    load: Load, tmp_path: Path, looks: list[str], key: str
+) -> None:
     path = tmp_path / "w.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.execute("CREATE SCHEMA s")

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import click
 
@@ -16,6 +15,7 @@ from tap_sendgrid.api.client import Client
 from tap_sendgrid.api.errors import SendGridError
 from tap_sendgrid.api.settings import ApiSettings
 from tap_sendgrid.event_log import EventLogError
+from tap_sendgrid.webhook.addresses import web_address
 from tap_sendgrid.webhook.forward import UnknownForwardTarget
 from tap_sendgrid.webhook.register import RegistrationError
 from tap_sendgrid.webhook.signature import BadPublicKey
@@ -159,7 +159,7 @@ def make_client(settings: ApiSettings) -> Client:
         raise click.UsageError(
             "SendGrid's API key is missing: set TAP_SENDGRID_API_KEY, or give --api-key"
         )
-    if not _is_web_address(settings.api_url):
+    if web_address(settings.api_url) is None:
         raise click.UsageError(
             f"{settings.api_url!r} is no address: write it like https://api.sendgrid.com"
         )
@@ -169,11 +169,3 @@ def make_client(settings: ApiSettings) -> Client:
         on_behalf_of=next(iter(settings.subusers), None),
         user_agent=settings.user_agent,
     )
-
-
-def _is_web_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname)
-    except ValueError:
-        return False

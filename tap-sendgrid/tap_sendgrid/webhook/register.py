@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from tap_sendgrid.api.client import Client
 from tap_sendgrid.event_log import EventLog
+from tap_sendgrid.webhook.addresses import web_address
 from tap_sendgrid.webhook.forward import begin
 from tap_sendgrid.webhook.keys import store_key
 from tap_sendgrid.webhook.settings_api import EVENT_FLAGS, Webhook, WebhookSettingsApi
@@ -61,11 +62,8 @@ def delivery_url(base: str, path_token: str) -> str:
     Raises:
         RegistrationError: ``base`` is no address that SendGrid could reach.
     """
-    try:
-        parts = urlsplit(base)
-    except ValueError:  # http://[::1
-        parts = urlsplit("")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
+    parts = web_address(base)
+    if parts is None or parts.query:
         raise RegistrationError(
             f"{base!r} is no public address: write https://events.example.com, where a request "
             "reaches this receiver"

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
 from .harness import Warehouse
-from .messages import Line, encode, record, schema, state
+from .messages import Line, Message, encode, record, schema, state
 
 SECRET = "payload-4711"
 
@@ -162,18 +163,23 @@ BAD_FILES: dict[str, tuple[bytes, tuple[str, ...]]] = {
 }
 
 
+def jsonl(*paths: Path, compression: str = "gzip") -> Message:
+    """A BATCH message with these files."""
+    return {
+        "type": "BATCH",
+        "stream": "t",
+        "encoding": {"format": "jsonl", "compression": compression},
+        "manifest": [path.as_uri() for path in paths],
+    }
+
+
 @pytest.mark.parametrize("name", BAD_FILES)
 @pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
 def test_a_bad_batch_file_is_named(warehouse: Warehouse, name: str) -> None:
     data, texts = BAD_FILES[name]
     path = warehouse.folder / "rows.jsonl"
     path.write_bytes(data)
-    message = {
-        "type": "BATCH",
-        "stream": "t",
-        "encoding": {"format": "jsonl", "compression": "gzip"},
-        "manifest": [path.as_uri()],
-    }
+    message = jsonl(path)
     result = warehouse.run(schema("t"), message, state({"t": 1})).failed("rows.jsonl", *texts)
     assert SECRET not in result.stderr
     assert "Traceback" not in result.stderr
@@ -184,12 +190,7 @@ def test_a_bad_batch_file_is_named(warehouse: Warehouse, name: str) -> None:
 def test_a_bad_line_of_a_file_that_maps_change_is_named(warehouse: Warehouse) -> None:
     path = warehouse.folder / "rows.jsonl"
     path.write_text(f'{{"id":"1"}}\n{{"id":"{SECRET}\n')
-    message = {
-        "type": "BATCH",
-        "stream": "t",
-        "encoding": {"format": "jsonl", "compression": "none"},
-        "manifest": [path.as_uri()],
-    }
+    message = jsonl(path, compression="none")
     result = warehouse.run(schema("t"), message, stream_maps={"t": {"x": "1"}})
     result.failed("record 2 of", "rows.jsonl", "not valid JSON")
     assert SECRET not in result.stderr
@@ -207,11 +208,6 @@ def test_batch_files_that_are_odd_but_right(warehouse: Warehouse) -> None:
     plain, empty = warehouse.folder / "plain.jsonl", warehouse.folder / "empty.jsonl"
     plain.write_bytes(b'{"id":"1","s":"\\ud800","n":1}\r\n\n  {"id":"2","n":1e400}')  # no gzip
     empty.write_bytes(b"")
-    message = {
-        "type": "BATCH",
-        "stream": "t",
-        "encoding": {"format": "jsonl", "compression": "gzip"},
-        "manifest": [plain.as_uri(), empty.as_uri()],
-    }
+    message = jsonl(plain, empty)
     warehouse.load(schema("t"), message)
     assert warehouse.by_id("t", "n") == {"1": "1", "2": "1e400"}
