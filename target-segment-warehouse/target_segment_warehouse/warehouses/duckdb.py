@@ -181,14 +181,20 @@ class DuckDB(Warehouse):
             FROM {relations}() r LEFT JOIN duckdb_columns() c
               ON c.database_name = r.database_name AND c.schema_name = r.schema_name
              AND c.table_name = r.{name}
-            WHERE r.database_name = '{_CATALOG}'
-              AND lower(r.schema_name) = lower({literal(self.schema)})
+            WHERE {self._is_here("r.")}
             ORDER BY r.{name}, c.column_index"""  # noqa: S608
         ):
             columns = found.setdefault(self.folded(str(relation)), {})
             if column is not None:
                 columns[self.folded(str(column))] = str(type_)
         return found
+
+    def _is_here(self, relation: str = "") -> str:
+        """SQL for whether something in DuckDB's catalog is in this schema."""
+        return (
+            f"{relation}database_name = '{_CATALOG}' "
+            f"AND lower({relation}schema_name) = lower({literal(self.schema)})"
+        )
 
     def folded(self, name: str) -> str:
         # Of ASCII alone, as DuckDB does.
@@ -202,10 +208,7 @@ class DuckDB(Warehouse):
 
     def forbids_repeats(self, table: str) -> bool:
         # Not in a table of ours; in one that somebody made before.
-        where = (
-            f"database_name = '{_CATALOG}' AND lower(schema_name) = lower({literal(self.schema)}) "
-            f"AND lower(table_name) = {literal(table)}"
-        )
+        where = f"{self._is_here()} AND lower(table_name) = lower({literal(table)})"
         found = self.query(
             f"SELECT 1 FROM duckdb_constraints() WHERE {where} "  # noqa: S608
             "AND constraint_type IN ('PRIMARY KEY', 'UNIQUE') "
@@ -261,8 +264,6 @@ class DuckDB(Warehouse):
                 SELECT database_name, schema_name, view_name AS name, comment FROM duckdb_views()
                 UNION ALL
                 SELECT database_name, schema_name, table_name, comment FROM duckdb_tables()
-            ) WHERE database_name = '{_CATALOG}'
-              AND lower(schema_name) = lower({literal(self.schema)})
-              AND lower(name) = lower({literal(name)})"""  # noqa: S608
+            ) WHERE {self._is_here()} AND lower(name) = lower({literal(name)})"""  # noqa: S608
         )
         return str(found[0][0]) if found and found[0][0] is not None else None
