@@ -142,6 +142,7 @@ class Catalog:
             self._collections[name] = _Collection(
                 _plain(stream), Collection(collection), key, json.loads(version)
             )
+        self._unsaved: dict[str, None] = {}
         taken: dict[str, Owner | None] = dict.fromkeys(self._physical)
         taken |= {table: Owner((entry.stream,)) for table, entry in self._collections.items()}
         self.views = warehouse.views()
@@ -195,21 +196,17 @@ class Catalog:
 
     def _store(self, table: str, entry: _Collection) -> None:
         self._collections[table] = entry
-        self._warehouse.execute(
-            f"DELETE FROM {self._warehouse.name(COLLECTIONS)} "  # noqa: S608
-            f"WHERE table_name = {literal(self._written.pop(table, table))}"
-        )
-        row = (
-            table,
-            _storable(entry.stream),
-            entry.collection.value,
-            entry.key,
-            json.dumps(entry.version),
-        )
-        self._write(COLLECTIONS, [row])
+        self._unsaved[table] = None
 
     def save(self) -> None:
-        """Store the names that were given."""
+        """Store the collections, and the names that were given."""
+        if self._unsaved:
+            written = ", ".join(literal(self._written.pop(name, name)) for name in self._unsaved)
+            self._warehouse.execute(
+                f"DELETE FROM {self._warehouse.name(COLLECTIONS)} WHERE table_name IN ({written})"  # noqa: S608
+            )
+            self._write(COLLECTIONS, [self._row(name) for name in self._unsaved])
+            self._unsaved.clear()
         rows = [
             (table.name, naming.name, naming.owner.to_text(), naming.owner.variant)
             for table in self._tables.values()
@@ -219,6 +216,12 @@ class Catalog:
         self._write(COLUMNS, rows)
         for table in self._tables.values():
             table.namer.new.clear()
+
+    def _row(self, table: str) -> tuple[str, ...]:
+        """A collection's row of ``_collections``."""
+        entry = self._collections[table]
+        key, version = entry.key, json.dumps(entry.version)
+        return table, _storable(entry.stream), entry.collection.value, key, version
 
     def _open(self, name: str, stream: Stream) -> Table:
         is_new = name not in self._physical

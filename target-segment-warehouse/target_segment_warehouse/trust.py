@@ -39,8 +39,8 @@ class Trust:
         self._unproven: dict[str, Table] = {}
 
     def has(self, table: Table) -> bool:
-        """Whether the table's next events are taken on trust."""
-        return table.name in self._trusted and _ROWID not in table.columns
+        """Whether the table's next events are taken on trust. Nothing was there in a new one."""
+        return (table.is_new or table.name in self._trusted) and _ROWID not in table.columns
 
     def begin(self, table: Table) -> bool:
         """Take note, before events are inserted, of where the transaction's rows begin.
@@ -51,12 +51,17 @@ class Trust:
             Whether they are taken on trust.
         """
         if _ROWID not in table.columns and table.name not in self._first:
-            name = self._warehouse.name(table.name)
-            first = self._workbench.value(f"SELECT coalesce(max(rowid) + 1, 0) FROM {name}")  # noqa: S608
-            self._first[table.name] = int(first)
-        if self.has(table):
-            self._unproven[table.name] = table
-        return self.has(table)
+            self._first[table.name] = 0 if table.is_new else self._next(table)
+        if not self.has(table):
+            return False
+        self._trusted.add(table.name)
+        self._unproven[table.name] = table
+        return True
+
+    def _next(self, table: Table) -> int:
+        """The number of the row that is inserted next."""
+        name = self._warehouse.name(table.name)
+        return int(self._workbench.value(f"SELECT coalesce(max(rowid) + 1, 0) FROM {name}"))  # noqa: S608
 
     def tell(self, table: str, repeated: int, count: int) -> None:
         """Trust a table, or cease to.

@@ -23,7 +23,6 @@ class ReceiverSettings:
         clock_window: How many seconds the signed timestamp may differ from our clock; None: any.
         max_body_bytes: Longer bodies are refused.
         body_timeout: Seconds within which a body must have arrived.
-        header_timeout: Seconds within which a request's head must have arrived.
         oauth_client_id: Client id SendGrid asks for tokens with; None: no tokens needed.
         oauth_client_secret: Its secret.
         api_key: SendGrid key with which a changed signature key is fetched anew; None: never.
@@ -43,7 +42,6 @@ class ReceiverSettings:
     clock_window: float | None = None
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES
     body_timeout: float = 30.0
-    header_timeout: float = 10.0
     oauth_client_id: str | None = None
     oauth_client_secret: str | None = field(default=None, repr=False)
     api_key: str | None = field(default=None, repr=False)
