@@ -23,7 +23,7 @@ from target_segment_warehouse.batch import Records
 from target_segment_warehouse.parquet import Columns
 from target_segment_warehouse.target import TargetSegmentWarehouse
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "15"))
 OBJECTS, EVENTS = "objects", "events"
 _TIMES = ("received_at", "uuid_ts")
 _TABLES = f"""SELECT table_name FROM duckdb_tables() WHERE schema_name = 's'
@@ -142,7 +142,10 @@ ODD_VALUES = [
 ]
 
 
-@pytest.mark.parametrize("first", ["1", "1.5", "true", '"text"', '"2026-01-02T03:04:05Z"', '["a"]'])
+USUAL_VALUES = ["1", "1.5", "true", '"text"', '"2026-01-02T03:04:05Z"', '["a"]']
+
+
+@pytest.mark.parametrize("first", USUAL_VALUES)
 def test_odd_values_after_usual_ones(load: Load, first: str) -> None:
     def lines(stream: str, start: int, value: str) -> list[str]:
         """Eight records, so that some are read by the shape of others."""
@@ -154,13 +157,15 @@ def test_odd_values_after_usual_ones(load: Load, first: str) -> None:
     usual: list[str] = []
     odd: list[str] = []
     for number, value in enumerate(ODD_VALUES):
-        for stream in (f"{OBJECTS}_{number}", f"{EVENTS}_{number}"):
-            usual += [schema(stream), *lines(stream, 0, first)]
-            odd += [schema(stream), record(stream, f'"id":"1","v":{value}')]
-            odd += [*lines(stream, 100, value), *lines(stream, 200, first)]
+        # Objects for one half of the usual values, events for the other: each takes a while.
+        kind = (OBJECTS, EVENTS)[(number + USUAL_VALUES.index(first)) % 2]
+        stream = f"{kind}_{number}"
+        usual += [schema(stream), *lines(stream, 0, first)]
+        odd += [schema(stream), record(stream, f'"id":"1","v":{value}')]
+        odd += [*lines(stream, 100, value), *lines(stream, 200, first)]
     quickly, carefully = load([usual, odd], True), load([usual, odd], False, head=1000)
     assert quickly == carefully
-    assert len(quickly) == 2 * len(ODD_VALUES)
+    assert len(quickly) == len(ODD_VALUES)
 
 
 NAMES = st.sampled_from(["n", "v", "w", "o", "p q"])

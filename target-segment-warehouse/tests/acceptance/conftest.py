@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -56,9 +57,14 @@ def make_warehouse(
 
 
 @pytest.fixture
-def warehouse(engine: str, make_warehouse: Callable[[str], Warehouse]) -> Warehouse:
+def warehouse(
+    request: pytest.FixtureRequest, engine: str, zygote: Zygote, tmp_path: Path
+) -> Warehouse:
     """An empty warehouse."""
-    return make_warehouse(engine)
+    url = f"duckdb:///{tmp_path / 'warehouse.duckdb'}"
+    if engine == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    return Warehouse(engine, url, tmp_path, zygote)
 
 
 @pytest.fixture(scope="module", params=["duckdb", "postgres"])
