@@ -6,6 +6,8 @@ from typing import Any
 
 from singer_sdk import typing as th
 
+from tap_sendgrid.event_log import DEFAULT_EVENT_LOG_URL
+
 CONFIG_JSONSCHEMA: dict[str, Any] = th.PropertiesList(
     th.Property(
         "api_key",
@@ -60,9 +62,9 @@ CONFIG_JSONSCHEMA: dict[str, Any] = th.PropertiesList(
     th.Property(
         "event_log_url",
         th.StringType,
-        default="sqlite:///events.db",
+        default=DEFAULT_EVENT_LOG_URL,
         title="Event log",
-        description="Where the webhook receiver keeps the events: sqlite:///events.db, "
+        description=f"Where the webhook receiver keeps the events: {DEFAULT_EVENT_LOG_URL}, "
         "sqlite:////absolute/path.db or nats://host:4222/stream.",
     ),
     th.Property(

@@ -16,6 +16,9 @@ from tap_sendgrid.api.errors import NotFound, SendGridError, UnexpectedAnswer
 _EMPTY_PAGES = 50
 #: How often rows that moved are read from the start before it is given up.
 _TRIES_MOVED = 3
+#: Lengths at which servers cap pages: a first page of one of them may not be the last, though
+#: more rows were asked for.
+_CAPS = frozenset({10, 20, 25, 30, 40, 50, 100, 150, 200, 250, 300, 400, 500})
 
 
 class PagesIgnored(SendGridError):
@@ -74,6 +77,11 @@ def offset_pages(
 ) -> Iterator[dict[str, Any]]:
     """Rows by limit and offset: the last page is the one shorter than ``limit``.
 
+    How many rows a page may have is not documented for every endpoint (/v3/campaigns,
+    /v3/asm/suppressions, /v3/subusers). So with an ``overlap``, a first page that is shorter but
+    has a length at which servers cap pages is not taken for the last: the page behind it is asked
+    for, and the last is then the one shorter than the first.
+
     Args:
         client: Who asks.
         path: The endpoint.
@@ -89,7 +97,7 @@ def offset_pages(
         PagesIgnored: The second page is the first one again.
         PagesMoved: Rows were passed over each time.
     """
-    offset, moved = 0, 0
+    offset, moved, size, again = 0, 0, limit, overlap
     tail: list[Any] = []
     first: list[Any] | None = None
     while True:
@@ -97,6 +105,9 @@ def offset_pages(
         rows = rows_of(answer, key)
         if first is None:
             first = rows
+            capped = overlap and len(rows) < limit and len(rows) in _CAPS
+            size = len(rows) if capped else limit
+            again = min(overlap, size // 2)
         elif answer is None:
             raise UnexpectedAnswer(f"SendGrid's answer to {path} is null from row {offset} on.")
         elif rows and rows == first:
@@ -112,10 +123,10 @@ def offset_pages(
             offset, tail, first = 0, [], None
             continue
         yield from (row for row in rows if row not in tail)
-        if len(rows) != limit:  # shorter: the last page; longer: the limit was ignored, this is all
+        if len(rows) != size:  # shorter: the last page; longer: the limit was ignored, this is all
             return
-        tail = rows[-overlap:] if overlap else []
-        offset += limit - overlap
+        tail = rows[-again:] if again else []
+        offset += size - again
 
 
 def legacy_pages(

@@ -23,6 +23,7 @@ from tap_sendgrid.event_log.base import (
 )
 
 __all__ = [
+    "DEFAULT_EVENT_LOG_URL",
     "FORWARDER_PREFIX",
     "Delivery",
     "EventLog",
@@ -38,6 +39,11 @@ __all__ = [
     "sqlite_path",
 ]
 
+DEFAULT_EVENT_LOG_URL = "sqlite:///events.db"
+"""Where the log is when nobody says: receiver and tap find each other's in the same folder."""
+
+_KINDS = f"write {DEFAULT_EVENT_LOG_URL} or nats://host:4222/stream"
+
 
 def open_event_log(url: str, *, create: bool = True) -> EventLog:
     """Open the log at an address.
@@ -51,7 +57,10 @@ def open_event_log(url: str, *, create: bool = True) -> EventLog:
     Raises:
         EventLogError: The address is not understood, or what is there cannot be opened.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise EventLogError("unavailable", f"{shown(url)!r} is no address: {_KINDS}") from None
     if parts.scheme == "sqlite":
         from tap_sendgrid.event_log.sqlite import SQLiteEventLog
 
@@ -77,8 +86,7 @@ def open_event_log(url: str, *, create: bool = True) -> EventLog:
         return NatsEventLog(url, create=create)
     raise EventLogError(
         "unavailable",
-        f"no event log is known for {parts.scheme or url!r}: write sqlite:///events.db or "
-        "nats://host:4222/stream",
+        f"no event log is known for {parts.scheme or url!r}: {_KINDS}",
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tap_sendgrid.event_log import (
+    DEFAULT_EVENT_LOG_URL,
     Delivery,
     EventLog,
     EventLogError,
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from singer_sdk import Tap
 
     from tap_sendgrid.events.streams import EventStream
-
-_DEFAULT_EVENT_LOG_URL = "sqlite:///events.db"
 
 
 @dataclass(slots=True)
@@ -64,7 +63,7 @@ def convert_event(
 
 def log_url(tap: Tap) -> str:
     """The address of the tap's event log."""
-    return str(tap.config.get("event_log_url") or _DEFAULT_EVENT_LOG_URL)
+    return str(tap.config.get("event_log_url") or DEFAULT_EVENT_LOG_URL)
 
 
 def consumer_of(tap: Tap) -> str:

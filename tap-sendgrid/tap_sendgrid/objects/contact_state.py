@@ -6,7 +6,8 @@ Keys of the stream's (or subuser's) state::
     complete   {at: B, from: W, count: n, contacts: N, hashes: …}: everything before W is emitted;
                n contacts from W to B's second were seen, and the hashes tell which (if not too
                many); the account has N contacts. Void when B is another: people edit bookmarks.
-    export     {id, since, shape, file, row, newest}: an export that is half emitted
+    export     {id, since, shape, file, row, read, newest}: an export that is half emitted
+    short      by how many rows the last export that was read was shorter than its own count
 
 W is B's second, or ten minutes before the snapshot where B is later than that: writes show up late,
 in searches as in exports. The next run reads from W, the second included, and emits what is not
@@ -173,18 +174,30 @@ class ContactState:
         if not isinstance(export, dict):
             return None
         same = export.get("since") == self.since_text and export.get("shape") == self._shape
-        return export if same else None
+        return export if same and "read" in export else None
 
-    def emitted(self, export: Export, chunk: Chunk, newest: str) -> None:
-        """A chunk is emitted: a run that is killed from now on goes on behind it."""
+    def emitted(self, export: Export, chunk: Chunk, read: int, newest: str) -> None:
+        """A chunk is emitted, ``read`` rows in all: a run killed from now on goes on behind it."""
         self._state["export"] = {
             "id": export.id,
             "since": self.since_text,
             "shape": self._shape,
             "file": chunk.file,
             "row": chunk.end,
+            "read": read,
             "newest": newest,
         }
+
+    def is_usual(self, missing: int) -> bool:
+        """Whether an export may lack so many rows: none, or as many as the one before it.
+
+        Notes the number. If it is another one, the next run makes a new export.
+        """
+        usual = missing in (0, self._state.pop("short", None))
+        if missing:
+            self._state["short"] = missing
+            self._state.pop("export", None)
+        return usual
 
 
 def _text(moment: datetime) -> str:

@@ -237,6 +237,15 @@ class ExportTimedOut(ExportFailed):
     """SendGrid did not finish an export in time; it may still do."""
 
 
+def contact_count(client: Client) -> int | None:
+    """The number of contacts that the account has now; None when SendGrid does not tell."""
+    try:
+        count = client.get("/v3/marketing/contacts/count").get("contact_count")
+    except RequestRejected:
+        return None
+    return None if count is None else int(count)
+
+
 def _unpacked(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """The blocks as they are, or gunzipped when they begin as gzip does."""
     unpack: Any = None

@@ -13,7 +13,7 @@ import msgspec
 
 from tap_sendgrid.api.account import Account
 from tap_sendgrid.api.client import Client
-from tap_sendgrid.api.errors import NotFound
+from tap_sendgrid.api.errors import ExportFailed, NotFound
 from tap_sendgrid.api.generation import Generation
 from tap_sendgrid.api.pages import rows_of
 from tap_sendgrid.objects import legacy_recipients
@@ -21,7 +21,7 @@ from tap_sendgrid.objects.concurrent import map_ahead
 from tap_sendgrid.objects.contact_codec import Body, ContactCodec
 from tap_sendgrid.objects.contact_search import ContactSearch, TooMany
 from tap_sendgrid.objects.contact_state import ContactState
-from tap_sendgrid.objects.exports import Chunk, Export, Exporter
+from tap_sendgrid.objects.exports import Chunk, Export, Exporter, contact_count
 from tap_sendgrid.objects.values import instant
 
 logger = logging.getLogger("tap-sendgrid.recipients")
@@ -67,7 +67,7 @@ class RecipientReader:
         self._state = state
         self._options = options
         self._newest = ""
-        self._read = 0
+        self._read = self._before = 0  # rows read; rows of the export that an earlier run read
         self._started = self._told = time.monotonic()
         self.whole = False
 
@@ -95,7 +95,7 @@ class RecipientReader:
                 return
             # That was an earlier run's snapshot: what changed since then is still to be read.
             self._state = self._state.next()
-            self._newest, self._read = "", 0
+            self._newest, self._read, self._before = "", 0, 0
 
     def _searched(self) -> list[dict[str, Any]] | None:
         """What changed, as the API gives it; None when an export is to be read."""
@@ -120,23 +120,45 @@ class RecipientReader:
         self, exporter: Exporter, resumed: tuple[Export, int, int] | None
     ) -> Iterator[list[Body]]:
         export, file, row = resumed or (exporter.make(), 0, 0)
-        from_the_start = file == row == 0
         snapshot = instant(export.created_at)
         for chunk in exporter.chunks(export, file, row):
             bodies = self._changed(self._decoded(chunk), snapshot)
             yield self._with_memberships(bodies, {})
-            self._state.emitted(export, chunk, self._newest)
+            self._state.emitted(export, chunk, self._read, self._newest)
             self._tell_progress(export.contact_count)
-        missing = (export.contact_count or 0) - self._read
-        self.whole = from_the_start and missing <= 0
-        if from_the_start and missing > 0:
-            logger.warning(
-                "Contact export %s should have %d rows and has %d",
-                export.id,
-                export.contact_count,
-                self._read,
+        missing = max(0, (export.contact_count or 0) - self._read)
+        self.whole = not missing
+        self._explain(export, missing)
+        self._state.finish(snapshot, self._newest, total=self._read)
+
+    def _explain(self, export: Export, missing: int) -> None:
+        """Why an export lacks rows; nothing, if it does not.
+
+        Its count is that of the contacts exported (OpenAPI mc_contacts). Should it be taken before
+        the files are written, contacts deleted in between explain a difference; and a count that
+        is off in the same way each time must not fail every run for ever.
+
+        Raises:
+            ExportFailed: Nothing explains it: rows are lost, and may come with another export.
+        """
+        usual = self._state.is_usual(missing)
+        if not missing:
+            return
+        text = (
+            f"Contact export {export.id} should have {export.contact_count:,} contacts and has "
+            f"{self._read:,}"
+        )
+        if usual:
+            logger.warning("%s: as many are missing as in the one before, so it is taken", text)
+            return
+        now = contact_count(self._client)
+        if now is None or now > self._read:
+            raise ExportFailed(
+                f"{text}. What was found is synced, and the bookmark stays: the next run reads "
+                "again what it should have brought. If another export lacks exactly as many, it "
+                "is taken."
             )
-        self._state.finish(snapshot, self._newest, total=self._read if from_the_start else None)
+        logger.info("%s: SendGrid has %s now, for others were deleted", text, f"{now:,}")
 
     def _resumed(self, exporter: Exporter) -> tuple[Export, int, int] | None:
         """The export that an interrupted run was reading, and where it stopped."""
@@ -146,7 +168,8 @@ class RecipientReader:
             return None
         file, row = int(position["file"]), int(position["row"])
         logger.info("Going on in contact export %s: file %d, row %d", export.id, file + 1, row)
-        self._newest = position["newest"]
+        self._newest, self._read = position["newest"], int(position["read"])
+        self._before = self._read
         return export, file, row
 
     def _decoded(self, chunk: Chunk) -> list[Body]:
@@ -162,7 +185,7 @@ class RecipientReader:
         if now - self._told >= _PROGRESS_SECONDS:
             self._told = now
             count = "" if total is None else f" of {total:,}"
-            rate = self._read / (now - self._started)
+            rate = (self._read - self._before) / (now - self._started)
             logger.info(f"Read {self._read:,}{count} contacts, {rate:,.0f} a second")  # noqa: G004
 
     # Legacy

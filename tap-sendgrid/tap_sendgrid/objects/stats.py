@@ -134,8 +134,8 @@ class CategoryStatsStream(DailyStatsStream):
 
     def read(self, account: Account, context: Context | None) -> Iterator[Record]:
         """``GET /v3/categories``, then ``/v3/categories/stats`` for ten of them at a time."""
-        rows = offset_pages(account.client, "/v3/categories", limit=500)
-        names = [str(row["category"]) for row in rows]
+        rows = offset_pages(account.client, "/v3/categories", limit=500, overlap=10)
+        names = list(dict.fromkeys(str(row["category"]) for row in rows))
         period = self.period(account, context)
         for at in range(0, len(names), _CATEGORIES_PER_REQUEST):
             some = names[at : at + _CATEGORIES_PER_REQUEST]

@@ -36,6 +36,10 @@ logger = logging.getLogger("sendgrid-webhook")
 FLUSH_SECONDS = 2.0
 READY_SECONDS = 1.0
 LOGGED_EVERY_SECONDS = 60.0
+KEY_SECONDS = 5.0
+"""How long a delivery whose signature fits no key waits while new keys are looked for."""
+MAX_WAITING_FOR_KEYS = 64
+"""Each holds its body, and may be nobody's delivery; further ones are refused at once."""
 TOKEN_PATH = "/oauth/token"  # noqa: S105 - a path, no token
 KEPT_HEADERS = ("content-type", "user-agent", SIGNATURE_HEADER, TIMESTAMP_HEADER)
 """What a forwarded copy is sent with, so that its receiver can check the signature as well."""
@@ -71,6 +75,8 @@ class Receiver:
         self._flusher: asyncio.Task[None] | None = None
         self._ready: tuple[float, str | None] = (float("-inf"), None)
         self._last_logged: dict[str, float] = {}
+        self._key_search: asyncio.Task[bool] | None = None
+        self._waiting_for_keys = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or follow the server's start and stop."""
@@ -155,12 +161,27 @@ class Receiver:
         """Refuse a body that no key signed, or whose signature is too old or new for us."""
         if not signed.is_signed_by(self.keys.keys):
             # The key may have changed: whoever knows the secret path may make us look, sometimes.
-            await asyncio.to_thread(self.keys.refresh)
+            await self._look_for_keys()
             if not signed.is_signed_by(self.keys.keys):
                 raise Refused(401, "signature", "the signature does not match\n")
         window = self.settings.clock_window
         if window is not None and abs(time.time() - signed.seconds) > window:
             raise Refused(401, "clock", f"the timestamp is more than {window:g} s off\n")
+
+    async def _look_for_keys(self) -> None:
+        """Wait for a look for new keys: one for all deliveries that came since it began.
+
+        Neither for long nor many at a time: SendGrid sends again what is refused.
+        """
+        if self._waiting_for_keys >= MAX_WAITING_FOR_KEYS:
+            return
+        if self._key_search is None or self._key_search.done():
+            self._key_search = asyncio.create_task(asyncio.to_thread(self.keys.refresh))
+        self._waiting_for_keys += 1
+        try:
+            await asyncio.wait({self._key_search}, timeout=KEY_SECONDS)
+        finally:
+            self._waiting_for_keys -= 1
 
     async def _issue_token(
         self, tokens: TokenIssuer, scope: Scope, request: RequestBody, send: Send
@@ -245,6 +266,8 @@ class Receiver:
         self._flusher.cancel()
         with suppress(asyncio.CancelledError):
             await self._flusher
+        if self._key_search is not None:
+            await self._key_search
         await asyncio.to_thread(self._writer.close)
         with suppress(EventLogError):
             await asyncio.to_thread(self.metrics.flush, self.log)

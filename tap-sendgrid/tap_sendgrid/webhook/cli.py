@@ -33,6 +33,7 @@ from tap_sendgrid.webhook.register import (
     register,
     shared_token,
     stored_list,
+    token_to_come,
 )
 from tap_sendgrid.webhook.report import Report, duration, make_report, size
 from tap_sendgrid.webhook.settings import (
@@ -271,8 +272,10 @@ def register_command(
     if bool(oauth_client_id) != bool(oauth_client_secret):
         raise click.UsageError("--oauth-client-id and --oauth-client-secret belong together")
     client = make_client(api_settings(options))
-    log = open_event_log(event_log_url)
-    address = delivery_url(url, path_token or shared_token(log, PATH_TOKEN_SETTING))
+    log = None if dry_run else open_event_log(event_log_url)
+    if path_token is None:
+        path_token = shared_token(log, PATH_TOKEN_SETTING) if log else token_to_come(event_log_url)
+    address = delivery_url(url, path_token)
     oauth = {}
     if oauth_client_id and oauth_client_secret:
         oauth = {
@@ -280,11 +283,11 @@ def register_command(
             "oauth_client_secret": oauth_client_secret,
             "oauth_token_url": f"{address}/oauth/token",
         }
-    wish = Registration(address, replace, forward, oauth, dry_run)
+    wish = Registration(address, replace, forward, oauth)
     register(WebhookSettingsApi(client), log, wish, click.echo)
-    if not dry_run:
+    if log is not None:
         click.echo(f"SendGrid posts to {address}\nNext: sendgrid-webhook serve")
-    log.close()
+        log.close()
 
 
 @main.command()

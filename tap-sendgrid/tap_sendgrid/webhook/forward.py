@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from urllib.parse import urlsplit
 
 import requests
 
@@ -28,6 +27,7 @@ from tap_sendgrid.event_log import (
     LoggedDelivery,
 )
 from tap_sendgrid.event_log.base import SOURCE_HEADER
+from tap_sendgrid.webhook.addresses import web_address
 
 logger = logging.getLogger("sendgrid-webhook.forward")
 
@@ -60,9 +60,11 @@ def consumer_name(url: str) -> str:
     Raises:
         UnknownForwardTarget: It is no http(s) address.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise UnknownForwardTarget(f"cannot forward to {parts.scheme}://…: write https://host/path")
+    parts = web_address(url)
+    if parts is None:  # the address is not shown: any part of it may be a secret
+        raise UnknownForwardTarget(
+            "cannot forward to what is no http(s) address: write https://host/path"
+        )
     digest = hashlib.sha256(url.encode()).hexdigest()[:8]
     return f"{FORWARDER_PREFIX}{parts.hostname}#{digest}"
 

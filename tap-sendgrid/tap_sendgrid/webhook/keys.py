@@ -76,8 +76,7 @@ class KeyRing:
         """Look for new keys after a signature fitted none; True if there are some.
 
         Asks the log and SendGrid at most so often whatever the number of callers, and blocks one
-        of them while it asks: the others are told at once that there is nothing new yet. What
-        they refuse for it is sent again.
+        of them while it asks: the others are told at once that there is nothing new yet.
         """
         if not self._lock.acquire(blocking=False):
             return False

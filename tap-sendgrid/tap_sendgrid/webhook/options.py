@@ -14,7 +14,7 @@ import click
 from tap_sendgrid.api.client import Client
 from tap_sendgrid.api.errors import SendGridError
 from tap_sendgrid.api.settings import ApiSettings
-from tap_sendgrid.event_log import EventLogError
+from tap_sendgrid.event_log import DEFAULT_EVENT_LOG_URL, EventLogError
 from tap_sendgrid.webhook.addresses import web_address
 from tap_sendgrid.webhook.forward import UnknownForwardTarget
 from tap_sendgrid.webhook.register import RegistrationError
@@ -119,7 +119,7 @@ def log_option(command: Command) -> Command:
     return click.option(
         "--event-log-url",
         envvar=["SENDGRID_WEBHOOK_EVENT_LOG_URL", "TAP_SENDGRID_EVENT_LOG_URL"],
-        default="sqlite:///events.db",
+        default=DEFAULT_EVENT_LOG_URL,
         show_default=True,
         show_envvar=True,
         help="Where deliveries are kept; the tap's setting event_log_url must be the same.",

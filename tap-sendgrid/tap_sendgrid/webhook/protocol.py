@@ -11,6 +11,8 @@ MAX_HEAD_BYTES = 64 << 10
 HEAD_SECONDS = 10.0
 LAST_HEAD_SECONDS = 2.0
 """While the server stops."""
+ANSWER_SECONDS = 30.0
+"""Time for a client to take an answer, from when the kernel's buffers for it are full."""
 PIECE_BYTES = 1 << 20
 """Most of a body that waits for the application; SendGrid's own are shorter."""
 MAX_WAITING = 8
@@ -24,12 +26,13 @@ class TooManyWaiting(Exception):
 class LimitedHttpProtocol(HttpToolsProtocol):
     """Closes connections whose requests are too long, too many, or do not come to their end.
 
-    Without it a client could hold a connection open by sending one header byte a minute, or fill
-    memory with headers or trailers that never end, or with requests whose answers it does not
-    read. Bodies are limited by the application.
+    Without it a client could hold a connection open by sending one header byte a minute or by never
+    reading its answers, or fill memory with headers or trailers that never end, or with requests
+    whose answers it does not read. Bodies are limited by the application.
     """
 
     _head_timer: asyncio.TimerHandle | None = None
+    _answer_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     """Read since a request or a piece of a body ended: a head, trailers, a chunk's extension."""
     _in_head = True
@@ -39,12 +42,26 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a request's head from now on."""
         super().connection_made(transport)
+        # The transport tells of every byte that it could not hand to the kernel at once. Even a
+        # close would wait for those, for ever.
+        transport.set_write_buffer_limits(high=0)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         self._stop_timer()
+        self._stop_answer_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as it is answered: it gets some time to."""
+        super().pause_writing()
+        self._answer_timer = self.loop.call_later(ANSWER_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The client has taken all there is."""
+        self._stop_answer_timer()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of a head before they are parsed."""
@@ -120,6 +137,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _stop_answer_timer(self) -> None:
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+            self._answer_timer = None
 
     def _give_up(self) -> None:
         transport: Any = self.transport

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from tap_sendgrid.api.client import Client
-from tap_sendgrid.event_log import EventLog
+from tap_sendgrid.event_log import EventLog, EventLogError, open_event_log
 from tap_sendgrid.webhook.addresses import web_address
 from tap_sendgrid.webhook.forward import begin
 from tap_sendgrid.webhook.keys import store_key
@@ -30,6 +31,22 @@ class RegistrationError(Exception):
 def shared_token(log: EventLog, setting: str) -> str:
     """A secret of the receiver, made once per log: every process on it has the same."""
     return log.get(setting) or log.put_if_absent(setting, secrets.token_urlsafe(32))
+
+
+def token_to_come(event_log_url: str) -> str:
+    """The path token that the log has or would get; nothing is made, neither it nor the log.
+
+    Raises:
+        EventLogError: The log is there, and cannot be read.
+    """
+    token = None
+    try:
+        with closing(open_event_log(event_log_url, create=False)) as log:
+            token = log.get(PATH_TOKEN_SETTING)
+    except EventLogError as problem:
+        if problem.kind != "missing":
+            raise
+    return token or secrets.token_urlsafe(32)
 
 
 def stored_list(log: EventLog, setting: str) -> list[str]:
@@ -80,24 +97,22 @@ class Registration:
         replace: Id, or URL, of a webhook to take over when the plan allows no further one.
         forward_replaced: Send copies to the URL that is replaced.
         oauth: ``oauth_client_id``, ``oauth_client_secret``, ``oauth_token_url``; or empty.
-        dry_run: Only say what would be done.
     """
 
     url: str
     replace: str | None = None
     forward_replaced: bool = True
     oauth: dict[str, str] = field(default_factory=dict, repr=False)
-    dry_run: bool = False
 
 
 def register(
-    api: WebhookSettingsApi, log: EventLog, wish: Registration, say: Callable[[str], None]
+    api: WebhookSettingsApi, log: EventLog | None, wish: Registration, say: Callable[[str], None]
 ) -> None:
     """Set the webhook up, and say each step.
 
     Args:
         api: SendGrid.
-        log: Where the key and the webhook's id are kept.
+        log: Where the key and the webhook's id are kept; None: only say what would be done.
         wish: What is to be set up.
         say: Takes a line for the person who runs it.
 
@@ -115,10 +130,10 @@ def register(
         **wish.oauth,
     }
     target = _choose(webhooks, allowed, wish)
-    would = "Would " if wish.dry_run else ""
+    would = "Would " if log is None else ""
     if target is None:
         say(_capital(f"{would}create a webhook with all {len(EVENT_FLAGS)} event types, signed"))
-        if wish.dry_run:
+        if log is None:
             return
         target = api.create({**settings, "friendly_name": FRIENDLY_NAME})
     else:
@@ -131,10 +146,10 @@ def register(
                 f"{would or 'Will '}pass every delivery on to {_without_secrets(foreign)} "
                 "(`serve` does so by itself)"
             )
-            if not wish.dry_run:
+            if log is not None:
                 add_to_list(log, FORWARD_SETTING, foreign)
                 begin(log, foreign)
-        if wish.dry_run:
+        if log is None:
             return
         if changes or wish.oauth:
             api.update(target.id, settings)

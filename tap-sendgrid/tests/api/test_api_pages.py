@@ -90,15 +90,46 @@ def test_an_endpoint_that_ignores_the_offset_is_found_out() -> None:
         list(offset_pages(Stubborn([]), "/x", limit=500))  # type: ignore[arg-type]
 
 
-def test_an_endpoint_that_ignores_the_limit_gave_everything() -> None:
+@pytest.mark.parametrize(("limit", "overlap"), [(500, 0), (100, 10)])
+def test_an_endpoint_that_ignores_the_limit_gave_everything(limit: int, overlap: int) -> None:
     class Generous(Rows):
         def get(self, path: str, params: dict[str, Any] | None = None) -> Any:
             self.asked.append(params or {})
-            return [{"n": n} for n in range(700)]
+            return [{"n": n} for n in range(500 + 200 * (not overlap))]
 
     client = Generous([])
-    assert len(list(offset_pages(client, "/x", limit=500))) == 700  # type: ignore[arg-type]
+    rows = list(offset_pages(client, "/x", limit=limit, overlap=overlap))  # type: ignore[arg-type]
+    assert len(rows) in {500, 700}
     assert len(client.asked) == 1
+
+
+class Capped(Rows):
+    """Gives no more than so many rows a page, whatever the limit says."""
+
+    def __init__(self, rows: list[Any], cap: int) -> None:
+        super().__init__(rows)
+        self.cap = cap
+
+    def get(self, path: str, params: dict[str, Any] | None = None) -> Any:
+        return super().get(path, params)[: self.cap]
+
+
+@pytest.mark.parametrize("cap", [10, 25, 50, 100, 200])
+@pytest.mark.parametrize("total", [0, 9, 10, 99, 100, 101, 350, 400])
+def test_a_server_that_caps_pages_below_the_limit_does_not_end_a_list_early(
+    cap: int, total: int
+) -> None:
+    client = Capped(list(range(total)), cap)
+    rows = list(offset_pages(client, "/x", limit=500, overlap=10))  # type: ignore[arg-type]
+    assert [row["n"] for row in rows] == list(range(total))
+
+
+@pytest.mark.parametrize(("total", "requests"), [(0, 1), (7, 1), (123, 1), (499, 1), (100, 2)])
+def test_only_a_page_of_a_usual_length_costs_a_second_request(total: int, requests: int) -> None:
+    client = Rows(list(range(total)))
+    rows = list(offset_pages(client, "/x", limit=500, overlap=10))  # type: ignore[arg-type]
+    assert len(rows) == total
+    assert len(client.asked) == requests
 
 
 class Tokens:

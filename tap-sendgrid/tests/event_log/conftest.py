@@ -156,3 +156,9 @@ def open_log() -> Iterator[Callable[..., EventLog]]:
     yield begin
     for log in logs:
         log.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a SQLite log may be made."""
+    return tmp_path / "events.db"

@@ -7,7 +7,9 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from tap_sendgrid.event_log import open_event_log, shown
+from tap_sendgrid.event_log import DEFAULT_EVENT_LOG_URL, EventLogError, open_event_log, shown
+from tap_sendgrid.settings import CONFIG_JSONSCHEMA
+from tap_sendgrid.webhook.options import log_option
 
 OPENERS = 4
 
@@ -41,3 +43,19 @@ def test_openers_do_not_lock_each_other_out(tmp_path: Path) -> None:
 )
 def test_an_address_is_shown_without_its_secrets(url: str, text: str) -> None:
     assert shown(url) == text
+
+
+@pytest.mark.parametrize("url", ["nats://me:s3cret@[::1/events", "sqlite://[::1/events.db"])
+def test_half_an_ipv6_address_is_told_without_its_secrets(url: str) -> None:
+    with pytest.raises(EventLogError, match="is no address: write sqlite") as told:
+        open_event_log(url)
+    assert "s3cret" not in str(told.value)
+
+
+def test_the_tap_and_the_receiver_look_for_the_log_in_the_same_place() -> None:
+    @log_option
+    def command() -> None: ...
+
+    (option,) = command.__click_params__
+    assert option.default == DEFAULT_EVENT_LOG_URL
+    assert CONFIG_JSONSCHEMA["properties"]["event_log_url"]["default"] == DEFAULT_EVENT_LOG_URL

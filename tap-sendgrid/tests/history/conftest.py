@@ -15,6 +15,8 @@ from tap_sendgrid.event_log import EventLog, open_event_log
 from tap_sendgrid.events.convert import Converter
 from tap_sendgrid.events.fields import EVENT_TYPES
 from tap_sendgrid.events.reader import convert_delivery
+from tap_sendgrid.history.backfill import Request, backfill
+from tap_sendgrid.history.logs import LogsSource
 from tap_sendgrid.webhook.cli import main
 
 MESSAGES = 400
@@ -98,3 +100,15 @@ def webhook_events(simulator: Simulator) -> list[dict[str, Any]]:
 
 def first_message_at(simulator: Simulator) -> datetime:
     return datetime.fromtimestamp(simulator.account.messages.created_at(0), UTC)
+
+
+def with_event_id(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events that the logs tell and that have an id in both."""
+    return [e for e in events if "sg_event_id" in e and e["event"] != "account_status_change"]
+
+
+def run(simulator: Simulator, log: EventLog, **request: Any) -> Any:
+    """A backfill of everything, or of what is requested."""
+    request = {"since": first_message_at(simulator), "until": datetime.now(UTC), **request}
+    source = LogsSource(client_of(simulator))
+    return backfill(source, log, Request(**request), say=lambda _: None)

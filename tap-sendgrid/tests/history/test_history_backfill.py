@@ -14,7 +14,7 @@ from sendgrid_simulator.options import Fault
 from tap_sendgrid.api.errors import SendGridError
 from tap_sendgrid.event_log import EventLog
 from tap_sendgrid.events.fields import _MARKETING
-from tap_sendgrid.history.backfill import PROGRESS_KEY, Request, as_deliveries, backfill
+from tap_sendgrid.history.backfill import Request, as_deliveries, backfill
 from tap_sendgrid.history.cli import choose_source
 from tap_sendgrid.history.logs import LogsSource
 
@@ -24,7 +24,9 @@ from .conftest import (
     client_of,
     first_message_at,
     records_in,
+    run,
     webhook_events,
+    with_event_id,
 )
 
 MakeSimulator = Callable[..., Simulator]
@@ -58,17 +60,6 @@ def comparable(record: dict[str, Any]) -> dict[str, Any]:
     if not result.get("category", "[").startswith("["):
         result["category"] = json.dumps([result["category"]])
     return result
-
-
-def with_event_id(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The events that the logs tell and that have an id in both."""
-    return [e for e in events if "sg_event_id" in e and e["event"] != "account_status_change"]
-
-
-def run(simulator: Simulator, log: EventLog, **request: Any) -> Any:
-    request = {"since": first_message_at(simulator), "until": datetime.now(UTC), **request}
-    source = LogsSource(client_of(simulator))
-    return backfill(source, log, Request(**request), say=lambda _: None)
 
 
 def test_a_backfilled_event_is_the_event_that_the_webhook_sends(
@@ -195,99 +186,6 @@ def test_only_events_of_the_span_and_messages_from_before_it(
     assert any(e.get("sg_event_id") in found for m in old for e in m.events)
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(
-    make_simulator: MakeSimulator, log: EventLog
-) -> None:
-    simulator = make_simulator()
-    source = LogsSource(client_of(simulator))
-    request = Request(first_message_at(simulator), datetime.now(UTC), concurrency=1)
-    asked = 0
-    ask = source.message
-
-    def message(message_id: str) -> Any:
-        nonlocal asked
-        asked += 1
-        if asked == 150:
-            raise KeyboardInterrupt
-        return ask(message_id)
-
-    source.message = message  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        backfill(source, log, request, say=print)
-    assert log.get(PROGRESS_KEY)
-    before = len(records_in(log))
-    assert before > 0
-    said: list[str] = []
-    result = backfill(LogsSource(client_of(simulator)), log, request, say=said.append)
-    assert said[0].startswith("Going on from ")
-    assert 0 < result.messages < MESSAGES
-    ids = [record["id"] for record in records_in(log)]
-    assert len(ids) == len(set(ids))
-    assert {e["sg_event_id"] for e in with_event_id(webhook_events(simulator))} <= set(ids)
-    assert log.get(PROGRESS_KEY) == ""
-    again = backfill(LogsSource(client_of(simulator)), log, request, say=said.append)
-    assert again.messages == MESSAGES  # a run that came to its end is not gone on with
-
-
-def test_another_span_or_a_restart_begins_anew(simulator: Simulator, log: EventLog) -> None:
-    first = first_message_at(simulator)
-    stored = {
-        "source": "/v3/logs",
-        "since": first.isoformat(),
-        "events_since": first.isoformat(),
-        "position": (first + timedelta(days=1)).isoformat(),
-    }
-    for request in ({"restart": True}, {"since": first - timedelta(hours=1)}):
-        log.put(PROGRESS_KEY, json.dumps(stored))
-        assert run(simulator, log, **request).messages == MESSAGES
-    log.put(PROGRESS_KEY, json.dumps(stored))
-    assert run(simulator, log).messages == MESSAGES - 100
-
-
-def test_progress_that_left_out_events_that_are_asked_for_now_is_not_taken_up(
-    simulator: Simulator, log: EventLog
-) -> None:
-    """The same messages were listed, but for a later --since and a longer --lookback."""
-    first = first_message_at(simulator)
-    messages = list(simulator.account.messages)
-    later = datetime.fromtimestamp(messages[300].created_at, UTC)
-    source = LogsSource(client_of(simulator))
-    ask, asked = source.message, 0
-
-    def message(message_id: str) -> Any:
-        nonlocal asked
-        asked += 1
-        if asked == 200:
-            raise KeyboardInterrupt
-        return ask(message_id)
-
-    source.message = message  # type: ignore[method-assign]
-    narrow = Request(later, datetime.now(UTC), later - first, concurrency=1)
-    with pytest.raises(KeyboardInterrupt):
-        backfill(source, log, narrow, say=print)
-    assert log.get(PROGRESS_KEY)
-    run(simulator, log)
-    ids = {record["id"] for record in records_in(log)}
-    assert {e["sg_event_id"] for e in with_event_id(webhook_events(simulator))} <= ids
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"events_since": None},  # as releases before this one stored it
-        {"subuser": "north"},
-    ],
-)
-def test_progress_of_another_kind_is_not_taken_up(
-    simulator: Simulator, log: EventLog, other: dict[str, Any]
-) -> None:
-    first = first_message_at(simulator).isoformat()
-    position = (first_message_at(simulator) + timedelta(days=1)).isoformat()
-    stored = {"source": "/v3/logs", "since": first, "events_since": first, "position": position}
-    log.put(PROGRESS_KEY, json.dumps({**stored, **other}))
-    assert run(simulator, log).messages == MESSAGES
-
-
 def test_a_message_that_is_gone_when_it_is_asked_for(simulator: Simulator, log: EventLog) -> None:
     source = LogsSource(client_of(simulator))
     now = datetime.now(UTC)
@@ -305,32 +203,6 @@ def test_rate_limits_are_kept(make_simulator: MakeSimulator, log: EventLog) -> N
     assert result.messages == 30
     refused = [r for r in simulator.requests if r.status == 429]
     assert len(refused) <= 8  # at most what was on its way when the budget ended
-
-
-def test_a_failure_of_sendgrid_ends_the_run_and_keeps_what_is_done(
-    make_simulator: MakeSimulator, log: EventLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tap_sendgrid.api.client import Client
-
-    simulator = make_simulator()
-    client = Client(simulator.api_key, simulator.url, sleep=lambda _: None)
-    source = LogsSource(client)
-    count = 0
-    ask = source.message
-
-    def message(message_id: str) -> Any:
-        nonlocal count
-        count += 1
-        if count == 100:
-            simulator.faults.append(Fault("status", "/v3/logs/", status=500, times=1000))
-        return ask(message_id)
-
-    source.message = message  # type: ignore[method-assign]
-    request = Request(first_message_at(simulator), datetime.now(UTC), concurrency=4)
-    with pytest.raises(SendGridError, match="did not answer"):
-        backfill(source, log, request, say=print)
-    assert len(records_in(log)) > 0
-    assert log.get(PROGRESS_KEY)
 
 
 @pytest.mark.parametrize("details", [None, [], 5, {"events": [1]}, {"events": {"a": 1}}])

@@ -43,10 +43,15 @@ class RunningReceiver:
     def url(self) -> str:
         return f"{self.base}/{PATH_TOKEN}"
 
-    def connect(self) -> socket.socket:
-        """A bare connection."""
+    def connect(self, receive_bytes: int | None = None) -> socket.socket:
+        """A bare connection, with as small a buffer for the answers as wanted."""
         address = urlsplit(self.base)
-        return socket.create_connection((str(address.hostname), address.port), timeout=10)
+        sock = socket.socket()
+        if receive_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        sock.settimeout(10)
+        sock.connect((str(address.hostname), address.port))
+        return sock
 
     def post(self, body: bytes, headers: dict[str, str], **more: Any) -> requests.Response:
         return requests.post(self.url, data=body, headers=headers, timeout=10, **more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,11 +16,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sendgrid_simulator import public_key_text
 from tap_sendgrid.event_log import EventLogError
 from tap_sendgrid.event_log.sqlite import SQLiteEventLog
+from tap_sendgrid.webhook import app
 from tap_sendgrid.webhook.keys import store_key
 from tap_sendgrid.webhook.server import ReceiverFactory
 from tap_sendgrid.webhook.settings import ReceiverSettings
 
 Start = Callable[..., Any]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def sign(body: bytes, key: ec.EllipticCurvePrivateKey, timestamp: int | None = None) -> Any:
@@ -68,7 +77,27 @@ def test_a_fetch_that_fails_changes_nothing(start_receiver: Start) -> None:
     assert receiver.send().status_code == 204
 
 
-def test_a_fetch_that_hangs_delays_one_forgery_and_nobody_else(start_receiver: Start) -> None:
+def test_what_comes_while_a_new_key_is_fetched_waits_for_it(start_receiver: Start) -> None:
+    new = ec.generate_private_key(ec.SECP256R1())
+    go = threading.Event()
+
+    def fetch() -> None:
+        go.wait(20)
+        store_key(receiver.log, "webhook-1", public_key_text(new))
+
+    receiver = start_receiver(fetch=fetch)
+    with ThreadPoolExecutor(12) as pool:
+        answers = [pool.submit(receiver.post, *sign(b"[]", new)) for _ in range(12)]
+        wait_for(lambda: receiver.receiver._waiting_for_keys == 12)
+        go.set()
+        assert {answer.result().status_code for answer in answers} == {204}
+
+
+def test_a_fetch_that_hangs_delays_some_forgeries_for_some_time_and_nobody_else(
+    start_receiver: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "KEY_SECONDS", 3.0)
+    monkeypatch.setattr(app, "MAX_WAITING_FOR_KEYS", 3)
     go = threading.Event()
     receiver = start_receiver(fetch=lambda: go.wait(20))
 
@@ -79,14 +108,14 @@ def test_a_fetch_that_hangs_delays_one_forgery_and_nobody_else(start_receiver: S
     with ThreadPoolExecutor(12) as pool:
         answers = [pool.submit(forge) for _ in range(12)]
         try:
-            for answer in islice(as_completed(answers, timeout=5), 11):
+            for answer in islice(as_completed(answers, timeout=2.5), 9):
                 assert answer.result() == 401
-            assert sum(not answer.done() for answer in answers) == 1
+            assert sum(not answer.done() for answer in answers) == 3
             assert receiver.send().status_code == 204
             assert requests.get(receiver.base + "/readyz", timeout=5).status_code == 200
+            assert {answer.result(10) for answer in answers} == {401}
         finally:
             go.set()
-        assert {answer.result() for answer in answers} == {401}
 
 
 def test_a_log_that_cannot_be_asked_for_keys_refuses_the_forgery(start_receiver: Start) -> None:

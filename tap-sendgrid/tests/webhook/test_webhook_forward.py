@@ -275,7 +275,7 @@ def test_the_name_tells_no_secret_and_each_url_has_its_own() -> None:
     one = consumer_name("https://user:pw@example.com/hook?key=1")
     assert one.startswith("forward:example.com#")
     assert one != consumer_name("https://user:pw@example.com/hook?key=2")
-    for bad in ("example.com", "ftp://example.com", "https://"):
+    for bad in ("example.com", "ftp://example.com", "https://", "http://[::1"):
         with pytest.raises(UnknownForwardTarget, match="https://host/path"):
             consumer_name(bad)
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 import requests
+import uvicorn
 from sendgrid_simulator import sign_delivery
+from tap_sendgrid.webhook import protocol
+from tap_sendgrid.webhook.metrics import ReceiverMetrics
 
 CHUNKED = b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 PATIENT = b"POST /%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n%b\r\n1\r\n[\r\n"
@@ -32,6 +36,12 @@ def delivery_head(receiver: Any) -> bytes:
     names = (b"Signature: AAAA", b"Timestamp: 1760000000")
     signed = b"".join(b"X-Twilio-Email-Event-Webhook-%b\r\n" % name for name in names)
     return PATIENT % (path, signed)
+
+
+def page(receiver: Any, path: bytes) -> bytes:
+    """The head of a request for a page, without its last line."""
+    token = receiver.receiver.settings.status_token.encode()
+    return b"GET %b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n" % (path, token)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +79,45 @@ def test_requests_that_do_not_wait_for_their_answers_are_limited(receiver: Any) 
     with receiver.connect() as sock:
         assert flood(sock, request * 1000) < 5_000_000
     assert receiver.send().status_code == 204
+
+
+@pytest.mark.parametrize("loop", ["auto", "asyncio"])
+def test_a_client_that_does_not_read_its_answers_does_not_keep_its_connection(
+    start_receiver: Any, monkeypatch: pytest.MonkeyPatch, loop: str
+) -> None:
+    monkeypatch.setattr(protocol, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(ReceiverMetrics, "exposition", lambda *_: b"x" * 20_000)
+    config = partial(uvicorn.Config, loop=loop)
+    monkeypatch.setattr("tap_sendgrid.webhook.server.uvicorn.Config", config)
+    receiver = start_receiver()
+    connections = receiver.server.server_state.connections
+    with receiver.connect(receive_bytes=4096) as sock:
+        for _ in range(1000):
+            sock.sendall(page(receiver, b"/metrics") + b"\r\n")
+            time.sleep(0.02)
+            if any(each.transport.get_write_buffer_size() for each in connections):
+                break
+        else:
+            pytest.fail("the answers never filled the buffers")
+        deadline = time.monotonic() + 5
+        while connections and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not connections
+    assert receiver.send().status_code == 204
+
+
+def test_a_slow_reader_gets_its_answer(
+    start_receiver: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tap_sendgrid.webhook.app.render_status_page", lambda *_: "x" * 8_000_000)
+    receiver = start_receiver()
+    with receiver.connect(receive_bytes=4096) as sock:
+        sock.sendall(page(receiver, b"/") + b"Connection: close\r\n\r\n")
+        time.sleep(1)
+        size = 0
+        while piece := sock.recv(1 << 20):
+            size += len(piece)
+    assert size > 8_000_000
 
 
 def test_an_answer_before_the_body_ends_the_connection(receiver: Any) -> None:

@@ -13,11 +13,16 @@ from click.testing import CliRunner, Result
 from sendgrid_simulator import Simulator, SimulatorOptions
 from sendgrid_simulator.webhooks import FLAGS, Webhook
 from tap_sendgrid.api.client import Client
-from tap_sendgrid.event_log import Delivery, open_event_log
+from tap_sendgrid.event_log import Delivery, open_event_log, sqlite_path
 from tap_sendgrid.webhook.cli import main
 from tap_sendgrid.webhook.forward import consumer_name
 from tap_sendgrid.webhook.keys import stored_keys
-from tap_sendgrid.webhook.register import FORWARD_SETTING, fetch_keys, stored_list
+from tap_sendgrid.webhook.register import (
+    FORWARD_SETTING,
+    PATH_TOKEN_SETTING,
+    fetch_keys,
+    stored_list,
+)
 
 BASE = "https://events.example.com"
 Run = Callable[..., Result]
@@ -114,10 +119,27 @@ def test_dry_run_only_looks(sim: Simulator, run: Run, log_url: str) -> None:
     assert "Would update webhook id-0: its URL was https://old.example.com/…" in result.output
     assert "Would pass every delivery on to https://old.example.com/…" in result.output
     assert {request.method for request in sim.requests} == {"GET"}
+    assert list(sqlite_path(log_url).parent.iterdir()) == []
+
+
+def test_dry_run_knows_the_webhook_of_a_log_that_is_there_and_leaves_the_log_as_it_is(
+    sim: Simulator, run: Run, log_url: str
+) -> None:
+    open_event_log(log_url).close()
+    assert run("register", "--url", BASE, "--dry-run").exit_code == 0
     log = open_event_log(log_url)
-    assert stored_list(log, FORWARD_SETTING) == []
+    assert log.get(PATH_TOKEN_SETTING) is None
     assert stored_keys(log) == {}
     log.close()
+    assert run("register", "--url", BASE).exit_code == 0
+    result = run("register", "--url", BASE, "--dry-run")
+    assert "posts to us, enabled, signed" in result.output
+    assert "Would" not in result.output
+
+
+def test_dry_run_tells_of_a_log_that_is_none(sim: Simulator, run: Run, log_url: str) -> None:
+    sqlite_path(log_url).write_text("something else")
+    assert run("register", "--url", BASE, "--dry-run").exit_code == 1
 
 
 def test_a_full_plan_offers_to_take_over_and_keeps_the_old_url(
