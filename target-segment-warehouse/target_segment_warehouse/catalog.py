@@ -60,6 +60,8 @@ class Table:
         namer: Names its columns.
         is_new: Whether it is made in this flush, once its columns are known.
         columns_of: The columns that the table has for a property: its own, and siblings.
+        members: Names, given in this flush, of properties that have no column but are in
+            ``_overflow``.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Table:
         self.namer = namer
         self.is_new = is_new
         self.columns_of: dict[Path, list[str]] = defaultdict(list)
+        self.members: set[str] = set()
         self._is_made = not is_new
 
     def add_columns(self, warehouse: Warehouse, columns: Mapping[str, Type]) -> dict[str, Type]:
@@ -214,7 +217,7 @@ class Catalog:
             (table.name, naming.name, naming.owner.to_text(), naming.owner.variant)
             for table in self._tables.values()
             for naming in table.namer.new
-            if naming.name in table.columns
+            if naming.name in table.columns or naming.name in table.members
         ]
         self._write(COLUMNS, rows)
         for table in self._tables.values():
