@@ -154,6 +154,9 @@ class Catalog:
 
     def table(self, stream: Stream) -> Table:
         """The stream's table; one that is not there has still to be made."""
+        if not self._namer.knows(stream.name):
+            # The tables that were made in this transaction may have brought indexes with them.
+            self._namer.block(self._warehouse.views())
         name = self._namer.table(stream.name)
         table = self._tables.get(name)
         if table is None:
