@@ -119,12 +119,13 @@ class Catalog:
         warehouse: Inside a transaction.
 
     Attributes:
-        regrouped: Whether a table with rows became one of objects, or of events.
+        rows_changed: Whether, in this transaction, events that were there changed or went, or a
+            table with rows became one of objects, or of events.
     """
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
-        self.regrouped = False
+        self.rows_changed = False
         self._physical = warehouse.tables()
         for table, columns in _TABLES.items():
             if table not in self._physical:
@@ -238,7 +239,7 @@ class Catalog:
         if entry != known:
             self._store(name, entry)
             if not is_new and (known is None or known.collection is not entry.collection):
-                self.regrouped = True
+                self.rows_changed = True
         owners = self._owners[name]
         existing: dict[str, Owner | None] = {**dict.fromkeys(columns), **owners}
         # The three columns of every table are nobody's.
