@@ -103,12 +103,6 @@ def _warn(text: str) -> None:
     logger.warning("%s", text)
 
 
-def make_stale(warehouse: Warehouse) -> None:
-    """Have the union filled anew before the commit, if it is a table: rows changed or went."""
-    if warehouse.comment_of(ACTIVITY) == _KEPT:
-        warehouse.comment("TABLE", ACTIVITY, _STALE)
-
-
 class Activity:
     """Keeps the union, and the aliases, inside one transaction.
 
@@ -123,15 +117,13 @@ class Activity:
         self._warehouse = warehouse
         self._catalog = catalog
         self._aliases = aliases
-        views = OWN_VIEWS & catalog.views.keys()
-        warehouse.own_views = {view for view in views if self._is_ours(view)}
-        self._others = views - warehouse.own_views
-        if catalog.columns(ACTIVITY) is not None and not self._is_ours(ACTIVITY):
-            self._others |= {ACTIVITY}
+        views = set(OWN_VIEWS & catalog.views.keys())
+        present = views if catalog.columns(ACTIVITY) is None else views | {ACTIVITY}
+        self._marks = {name: warehouse.comment_of(name) or "" for name in sorted(present)}
+        self._others = {name for name, mark in self._marks.items() if not mark.startswith(_KEPT)}
+        warehouse.own_views = views - self._others
         self._mode = self._settle(mode)
-
-    def _is_ours(self, name: str) -> bool:
-        return (self._warehouse.comment_of(name) or "").startswith(_KEPT)
+        self._views = frozenset(warehouse.own_views)
 
     def _settle(self, mode: str) -> str:
         """Make way for the mode that is asked for; keep the other if something depends on it."""
@@ -189,30 +181,31 @@ class Activity:
 
     def finish(self) -> None:
         """Bring everything up to date with the event tables."""
+        # Views of ours that had to go for a column's new type: also those that are kept no longer.
+        gone = self._views - self._warehouse.own_views
         tables = self._catalog.event_tables()
-        if tables and self._mode == "view":
+        if tables and (self._mode == "view" or ACTIVITY in gone):
             self._keep_view(ACTIVITY, tables)
         elif tables and self._mode == "table":
             self._prepare_table()
-        if self._aliases:
-            for alias, name in ALIASES.items():
-                columns = self._catalog.columns(name)
-                if columns is None or self._catalog.columns(alias) is not None:
-                    continue
-                if alias in self._others:
-                    _warn(
-                        f"{self._warehouse.schema}.{alias} is not this target's and stays as it "
-                        "is: rename it, or set 'segment_aliases' to false."
-                    )
-                else:
-                    self._keep_view(alias, {name: columns})
+        for alias, name in ALIASES.items():
+            columns = self._catalog.columns(name)
+            if columns is None or self._catalog.columns(alias) is not None:
+                continue
+            if alias in gone or (self._aliases and alias not in self._others):
+                self._keep_view(alias, {name: columns})
+            elif self._aliases:
+                _warn(
+                    f"{self._warehouse.schema}.{alias} is not this target's and stays as it is: "
+                    "rename it, or set 'segment_aliases' to false."
+                )
 
     def _keep_view(self, name: str, tables: Mapping[str, Columns]) -> None:
         warehouse = self._warehouse
-        present = self._catalog.views.get(name, {}) if name in warehouse.own_views else {}
+        present = self._catalog.views.get(name, {}) if name in self._views else {}
         union = self._unite(tables, keep=present)
         mark = _mark(union, tables)
-        if present and warehouse.comment_of(name) == mark:
+        if name in warehouse.own_views and self._marks.get(name) == mark:
             return
         ordered = {column: union.types[column] for column in present if column in union.types}
         select = self._select(union, tables, ordered | union.types)
@@ -230,16 +223,15 @@ class Activity:
         tables = catalog.event_tables()
         union = self._unite(tables)
         columns = catalog.columns(ACTIVITY)
-        if catalog.regrouped:
-            make_stale(warehouse)
-            catalog.regrouped = False
-        if columns is None or warehouse.comment_of(ACTIVITY) != _KEPT:
+        if columns is None or self._marks.get(ACTIVITY) != _KEPT or catalog.rows_changed:
+            catalog.rows_changed = False
             if columns is None:
                 warehouse.create_table(ACTIVITY, union.types, key=None)
                 columns = catalog.created(ACTIVITY, union.types)
             else:
                 warehouse.execute(f"DELETE FROM {warehouse.name(ACTIVITY)}")  # noqa: S608
             warehouse.comment("TABLE", ACTIVITY, _KEPT)
+            self._marks[ACTIVITY] = _KEPT
             union = self._fit_table(columns, tables)
             names = ", ".join(map(quote, union.types))
             warehouse.execute(

@@ -118,6 +118,7 @@ class CarefulTyper:
     ) -> None:
         """Put the properties for which there is no room into one column."""
         gather(self._workbench, staged.relation, staged.profile, names)
+        table.members.update(name for _, name in names)
         layout.added |= table.add_columns(self._warehouse, {OVERFLOW: Type.TEXT})
         cell = Cell("NULL", None, "true", always=False, nulls=False)
         members = f"(SELECT members FROM {OVERFLOWING} AS o WHERE o.line = {CELLS}.line)"  # noqa: S608

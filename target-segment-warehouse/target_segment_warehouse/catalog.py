@@ -60,6 +60,8 @@ class Table:
         namer: Names its columns.
         is_new: Whether it is made in this flush, once its columns are known.
         columns_of: The columns that the table has for a property: its own, and siblings.
+        members: Names, given in this flush, of properties that have no column but are in
+            ``_overflow``.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Table:
         self.namer = namer
         self.is_new = is_new
         self.columns_of: dict[Path, list[str]] = defaultdict(list)
+        self.members: set[str] = set()
         self._is_made = not is_new
 
     def add_columns(self, warehouse: Warehouse, columns: Mapping[str, Type]) -> dict[str, Type]:
@@ -116,12 +119,13 @@ class Catalog:
         warehouse: Inside a transaction.
 
     Attributes:
-        regrouped: Whether a table with rows became one of objects, or of events.
+        rows_changed: Whether, in this transaction, events that were there changed or went, or a
+            table with rows became one of objects, or of events.
     """
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
-        self.regrouped = False
+        self.rows_changed = False
         self._physical = warehouse.tables()
         for table, columns in _TABLES.items():
             if table not in self._physical:
@@ -152,6 +156,9 @@ class Catalog:
 
     def table(self, stream: Stream) -> Table:
         """The stream's table; one that is not there has still to be made."""
+        if not self._namer.knows(stream.name):
+            # The tables that were made in this transaction may have brought indexes with them.
+            self._namer.block(self._warehouse.views())
         name = self._namer.table(stream.name)
         table = self._tables.get(name)
         if table is None:
@@ -211,7 +218,7 @@ class Catalog:
             (table.name, naming.name, naming.owner.to_text(), naming.owner.variant)
             for table in self._tables.values()
             for naming in table.namer.new
-            if naming.name in table.columns
+            if naming.name in table.columns or naming.name in table.members
         ]
         self._write(COLUMNS, rows)
         for table in self._tables.values():
@@ -235,7 +242,7 @@ class Catalog:
         if entry != known:
             self._store(name, entry)
             if not is_new and (known is None or known.collection is not entry.collection):
-                self.regrouped = True
+                self.rows_changed = True
         owners = self._owners[name]
         existing: dict[str, Owner | None] = {**dict.fromkeys(columns), **owners}
         # The three columns of every table are nobody's.

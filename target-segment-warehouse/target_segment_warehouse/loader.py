@@ -267,14 +267,16 @@ class _Flush:
             now = self._stamp()
             entry = activate(self.warehouse, self._catalog, table, version, now, hard=hard)
             if entry is None:
-                entry = remove(self.warehouse, table, older_than(version), now, hard=hard)
+                entry = remove(
+                    self.warehouse, self._catalog, table, older_than(version), now, hard=hard
+                )
             self._note(table.name, entry)
         if self._settings.overwrite:
             started = self._report.started.isoformat()
             for stream in self._run.streams.values():
                 table = self._catalog.table(stream)
                 gone = written_before(self.warehouse, started)
-                entry = remove(self.warehouse, table, gone, started, hard=True)
+                entry = remove(self.warehouse, self._catalog, table, gone, started, hard=True)
                 self._note(table.name, entry)
 
     def _note(self, table: str, entry: Entry) -> None:

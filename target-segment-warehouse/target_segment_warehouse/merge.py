@@ -11,19 +11,26 @@ from target_segment_warehouse.keys import id_of
 from target_segment_warehouse.known import KnownIds
 from target_segment_warehouse.layout import Column, Layout
 from target_segment_warehouse.metadata import Stamps
-from target_segment_warehouse.overflow import narrow
 from target_segment_warehouse.sqltext import quote
 from target_segment_warehouse.streams import Collection, Stream
 from target_segment_warehouse.trust import Trust
 from target_segment_warehouse.types import Type
 from target_segment_warehouse.versions import DELETED_AT
 from target_segment_warehouse.warehouses.base import Assignment, Warehouse
+from target_segment_warehouse.wide import (
+    WIDE,
+    may_be_too_wide,
+    narrow,
+    narrow_merged,
+    narrow_stored,
+)
 from target_segment_warehouse.workbench import Workbench
 
 TYPED = "__typed"
 _SUPERSEDED = "__superseded"
 _MERGED = "__merged"
 _NARROWED = "__narrowed"
+_FITTED = "__fitted"
 _EXISTING = "__existing"
 
 
@@ -36,12 +43,14 @@ class Typed:
         ids: A relation with their ``id`` and ``__line`` alone, which is less to plan.
         count: How many there are.
         layout: Their columns.
+        tail: Columns whose values are in the JSON column in rows too wide for the engine.
     """
 
     rows: str
     ids: str
     count: int
     layout: Layout
+    tail: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +150,7 @@ class Merger:
         if not self._known.has_room(typed.count):
             self._known.forget()
         rows, assignments = self._one_row_per_id(stream, table, typed)
-        rows, assignments = self._narrow(rows, table, typed.layout, assignments)
+        rows, assignments = self._narrow(rows, table, assignments)
         table.make(self._warehouse)
         inserted, updated = self._write(stream, rows, table, assignments)
         deleted = self._delete(rows.rows, table, typed.layout) if inserted + updated else 0
@@ -204,18 +213,26 @@ class Merger:
         return int(count)
 
     def _narrow(
-        self, typed: Typed, table: Table, layout: Layout, assignments: list[Assignment]
+        self, typed: Typed, table: Table, assignments: list[Assignment]
     ) -> tuple[Typed, list[Assignment]]:
         """Make rows fit that are too wide for the engine; how an update sets each column then."""
         most = self._warehouse.dialect.row_bytes
-        columns = {**META, **{column.name: column.type for column in layout.columns}}
-        if most is None or not narrow(self._workbench, typed.rows, _NARROWED, columns, most):
+        if most is None:
             return typed, assignments
-        layout.added |= table.add_columns(self._warehouse, {OVERFLOW: Type.TEXT})
-        layout.notices.append(f"rows too wide for the warehouse have some values in {OVERFLOW}")
+        columns = {**META, **{column.name: column.type for column in typed.layout.columns}}
+        tail = narrow(self._workbench, typed.rows, _NARROWED, columns, most)
+        if not tail:
+            return typed, assignments
+        self._add_overflow(table, typed.layout)
         others = [assignment for assignment in assignments if assignment.column != OVERFLOW]
-        narrowed = replace(typed, rows=_NARROWED, ids=_NARROWED)
+        narrowed = replace(typed, rows=_NARROWED, ids=_NARROWED, tail=tail)
         return narrowed, [*others, Assignment(OVERFLOW, merge_json=True)]
+
+    def _add_overflow(self, table: Table, layout: Layout) -> None:
+        layout.added |= table.add_columns(self._warehouse, {OVERFLOW: Type.TEXT})
+        notice = f"rows too wide for the warehouse have some values in {OVERFLOW}"
+        if notice not in layout.notices:
+            layout.notices.append(notice)
 
     def _write(
         self, stream: Stream, typed: Typed, table: Table, assignments: Sequence[Assignment]
@@ -233,14 +250,46 @@ class Merger:
             self._warehouse.insert(table.name, names, f"SELECT {columns} FROM {new}")  # noqa: S608
         if not existing or is_event:
             return count - existing, 0
-        flags = [quote(a.flag) for a in assignments if a.flag is not None]
-        self._warehouse.update(
-            table.name,
-            assignments,
-            f"SELECT {', '.join([columns, *flags])} "  # noqa: S608
-            f"FROM {rows} SEMI JOIN {_EXISTING} USING (id)",
-        )
+        self._update(typed, table, assignments)
         return count - existing, existing
+
+    def _update(self, typed: Typed, table: Table, assignments: Sequence[Assignment]) -> None:
+        """Merge those of the rows that the table has into it."""
+        warehouse, most = self._warehouse, self._warehouse.dialect.row_bytes
+        rows = f"{typed.rows} SEMI JOIN {_EXISTING} USING (id)"
+        if typed.tail:
+            wide = f"{WIDE} SEMI JOIN {_EXISTING} USING (id)"
+            narrow_stored(warehouse, table.name, typed.tail, wide)
+        if most is None or not may_be_too_wide(table.columns, most):
+            warehouse.update(table.name, *self._changes(table, assignments, rows))
+        elif not warehouse.update_if_it_fits(table.name, *self._changes(table, assignments, rows)):
+            self._add_overflow(table, typed.layout)
+            given = ["id", *(assignment.column for assignment in assignments)]
+            fitted = narrow_merged(warehouse, table.name, table.columns, most, rows, _FITTED, given)
+            if fitted == _FITTED and OVERFLOW not in given:
+                assignments = [*assignments, Assignment(OVERFLOW, merge_json=True)]
+            warehouse.update(table.name, *self._changes(table, assignments, fitted or rows))
+
+    def _changes(
+        self, table: Table, assignments: Sequence[Assignment], rows: str
+    ) -> tuple[Sequence[Assignment], str]:
+        """What an update of the table takes: how to set each column, and the query for the rows.
+
+        What the table has in the JSON column may have a column in the rows now.
+        """
+        selected = ["id", *(quote(assignment.column) for assignment in assignments)]
+        selected += [quote(a.flag) for a in assignments if a.flag is not None]
+        if OVERFLOW in table.columns:
+            others = [a for a in assignments if a.column != OVERFLOW]
+            if len(others) == len(assignments):
+                selected.append(f"CAST(NULL AS VARCHAR) AS {OVERFLOW}")
+            # Without a limit to rows, only columns that were made later can have members.
+            order = list(table.columns)
+            first = order.index(OVERFLOW) if self._warehouse.dialect.row_bytes is None else 0
+            later = {*order[first:]}
+            columns = [a for a in others if a.column in later and a.column not in META]
+            assignments = [*others, Assignment(OVERFLOW, merge_json=True, replaced_by=columns)]
+        return assignments, f"SELECT {', '.join(selected)} FROM {rows}"  # noqa: S608
 
     def _find_existing(self, stream: Stream, typed: Typed, table: Table) -> int:
         """Make ``__existing``: ids that the table has. Returns how many."""

@@ -260,6 +260,15 @@ class TableNamer(Namer):
         blocked: dict[str, Owner | None] = {name: Owner((name,), "unusable") for name in unusable}
         super().__init__(max_bytes, {**blocked, **(existing or {})})
 
+    def knows(self, stream: str) -> bool:
+        """Whether the stream has a table's name already."""
+        return Owner((stream,)) in self._names
+
+    def block(self, unusable: Iterable[str]) -> None:
+        """Note further names of what no stream can write to; those that are given stay."""
+        for name in unusable:
+            self._taken.setdefault(name.lower(), (name, Owner((name,), "unusable")))
+
     def tables(self, streams: Iterable[str]) -> dict[str, str]:
         """Name several streams at once, so that their order does not matter."""
         ordered = sorted(((stream,) for stream in streams), key=_byte_order, reverse=True)

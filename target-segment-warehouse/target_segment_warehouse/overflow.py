@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from target_segment_warehouse.catalog import OVERFLOW, Table
-from target_segment_warehouse.cells import pack
 from target_segment_warehouse.naming import Path
 from target_segment_warehouse.profile import Profile, look_up
-from target_segment_warehouse.sqltext import literal, quote
+from target_segment_warehouse.sqltext import literal
 from target_segment_warehouse.types import MAX_DEPTH, Type
 from target_segment_warehouse.workbench import Workbench
 
 OVERFLOWING = "__overflow"
-
-# What a value takes of the page that its row is on, at most: of a text too long for it there is a
-# pointer, and what is not text may have to be aligned.
-_TEXT_BYTES = 24
-_OTHER_BYTES = 15
 
 
 def make_room(
@@ -85,50 +79,3 @@ def gather(
         WHERE kind IS NOT NULL AND ({own})
         GROUP BY line"""  # noqa: S608
     )
-
-
-def narrow(
-    workbench: Workbench, rows: str, narrowed: str, columns: Mapping[str, Type], row_bytes: int
-) -> bool:
-    """Make rows fit that have values in more columns than one row has room for.
-
-    In such a row, what is beyond the first columns goes to the JSON column; other rows are left as
-    they are.
-
-    Args:
-        workbench: Has the rows.
-        rows: A relation with these columns.
-        narrowed: The table to make of them, which has the JSON column.
-        columns: In the order in which they keep their place.
-        row_bytes: What a row can have in one place.
-
-    Returns:
-        Whether there were such rows; if not, no table is made.
-    """
-    most = {name: _TEXT_BYTES if t is Type.TEXT else _OTHER_BYTES for name, t in columns.items()}
-    if sum(most.values()) <= row_bytes:
-        return False
-    sizes = [
-        f"coalesce(least(strlen({quote(name)}) + 1, {_TEXT_BYTES}), 0)"
-        if columns[name] is Type.TEXT
-        else f"CASE WHEN {quote(name)} IS NULL THEN 0 ELSE {_OTHER_BYTES} END"
-        for name in columns
-    ]
-    too_wide = f"list_sum([{', '.join(sizes)}]) > {row_bytes}"
-    if not workbench.value(f"SELECT count(*) FROM {rows} WHERE {too_wide}"):  # noqa: S608
-        return False
-    tail, used = [], _TEXT_BYTES
-    for name, size in most.items():
-        used += size
-        if used > row_bytes and name != OVERFLOW:
-            tail.append(name)
-    own = OVERFLOW if OVERFLOW in columns else None
-    kept = ", ".join(map(quote, [*tail, OVERFLOW] if own else tail))
-    cut = [f"CASE WHEN __wide THEN NULL ELSE {quote(name)} END AS {quote(name)}" for name in tail]
-    workbench.execute(
-        f"""CREATE OR REPLACE TEMP TABLE {narrowed} AS
-        SELECT * EXCLUDE (__wide, {kept}), {", ".join(cut)},
-            CASE WHEN __wide THEN {pack(tail, own)} ELSE {own or "NULL"} END AS {OVERFLOW}
-        FROM (SELECT *, {too_wide} AS __wide FROM {rows})"""  # noqa: S608
-    )
-    return True

@@ -6,7 +6,6 @@ row came is in its ``uuid_ts``, and when its version began in ``_collections``.
 
 from __future__ import annotations
 
-from target_segment_warehouse.activity import make_stale
 from target_segment_warehouse.catalog import Catalog, Table
 from target_segment_warehouse.reports import Entry
 from target_segment_warehouse.sqltext import literal
@@ -43,11 +42,11 @@ def activate(
                 f"UPDATE {warehouse.name(table.name)} SET {VERSION} = {version} "  # noqa: S608
                 f"WHERE uuid_ts >= {_time(warehouse, began)}"
             )
-            _tell(warehouse, table)
+            _tell(catalog, table)
     name = warehouse.name(table.name)
     if not warehouse.query(f"SELECT 1 FROM {name} WHERE {VERSION} = {version} LIMIT 1"):  # noqa: S608
         return None
-    return remove(warehouse, table, older_than(version), now, hard=hard)
+    return remove(warehouse, catalog, table, older_than(version), now, hard=hard)
 
 
 def older_than(version: int) -> str:
@@ -60,7 +59,9 @@ def written_before(warehouse: Warehouse, time: str) -> str:
     return f"(uuid_ts IS NULL OR uuid_ts < {_time(warehouse, time)})"
 
 
-def remove(warehouse: Warehouse, table: Table, which: str, now: str, *, hard: bool) -> Entry:
+def remove(
+    warehouse: Warehouse, catalog: Catalog, table: Table, which: str, now: str, *, hard: bool
+) -> Entry:
     """Delete rows, or mark them as deleted."""
     name = warehouse.name(table.name)
     added: dict[str, Type] = {}
@@ -75,14 +76,14 @@ def remove(warehouse: Warehouse, table: Table, which: str, now: str, *, hard: bo
     elif count:
         warehouse.execute(f"UPDATE {name} SET {mark} = {time} WHERE {which}")  # noqa: S608
     if count:
-        _tell(warehouse, table)
+        _tell(catalog, table)
     return Entry(table.collection, deleted=count, new_columns=tuple(added))
 
 
-def _tell(warehouse: Warehouse, table: Table) -> None:
+def _tell(catalog: Catalog, table: Table) -> None:
     """The union of the events has the rows too."""
     if table.collection is Collection.EVENT:
-        make_stale(warehouse)
+        catalog.rows_changed = True
 
 
 def _time(warehouse: Warehouse, text: str) -> str:

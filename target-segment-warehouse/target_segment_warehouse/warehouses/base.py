@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,30 +56,30 @@ class Assignment:
             property; None if a null in the rows means that it does not.
         always: Whether every record carries it; then neither matters.
         merge_json: Whether it is a JSON object, whose members replace those of the table.
+        replaced_by: Of a JSON object: columns that have what the table may have a member for.
     """
 
     column: str
     flag: str | None = None
     always: bool = False
     merge_json: bool = False
+    replaced_by: Sequence[Assignment] = ()
 
-    def expression(self, merge: Callable[[str, str], str]) -> str:
-        """The new value, of a row ``n`` and the table's row ``t``.
-
-        Args:
-            merge: Gives the SQL that merges two JSON objects.
-        """
+    def expression(self) -> str:
+        """The new value, of a row ``n`` and the table's row ``t``, unless JSON is merged."""
         name = quote(self.column)
-        if self.merge_json:
-            return (
-                f"CASE WHEN n.{name} IS NULL THEN t.{name} WHEN t.{name} IS NULL THEN n.{name} "
-                f"ELSE {merge(f't.{name}', f'n.{name}')} END"
-            )
         if self.always:
             return f"n.{name}"
         if self.flag is None:
             return f"coalesce(n.{name}, t.{name})"
-        return f"CASE WHEN n.{quote(self.flag)} THEN n.{name} ELSE t.{name} END"
+        return f"CASE WHEN {self.carried()} THEN n.{name} ELSE t.{name} END"
+
+    def carried(self) -> str:
+        """SQL for whether the row ``n`` says what the column is to be."""
+        if self.always:
+            return "true"
+        flag = self.flag
+        return f"n.{quote(self.column)} IS NOT NULL" if flag is None else f"n.{quote(flag)}"
 
 
 class Warehouse(abc.ABC):
@@ -169,8 +169,14 @@ class Warehouse(abc.ABC):
         """SQL for a timestamp as ISO 8601 text in UTC."""
 
     @abc.abstractmethod
-    def merge_json(self, old: str, new: str) -> str:
-        """SQL for a JSON object in text with the members of another put in."""
+    def merge_json(self, old: str, new: str, gone: Mapping[str, str]) -> str:
+        """SQL for a JSON object in text with the members of another put in; NULL if none is left.
+
+        Args:
+            old: SQL for the one.
+            new: SQL for the other; NULL has no members.
+            gone: Members that are taken out before, each with SQL for whether it is.
+        """
 
     @abc.abstractmethod
     def pack(self, columns: Sequence[str], old: str | None) -> str:
@@ -201,13 +207,27 @@ class Warehouse(abc.ABC):
 
     def update(self, table: str, assignments: Sequence[Assignment], select: str) -> None:
         """Set columns of the rows whose ``id`` a query on the workbench returns, one row each."""
-        sets = ", ".join(
-            f"{quote(a.column)} = {a.expression(self.merge_json)}" for a in assignments
-        )
         with self.staged(select) as rows:
-            self.execute(
-                f"UPDATE {self.name(table)} AS t SET {sets} FROM {rows} AS n WHERE t.id = n.id"  # noqa: S608
-            )
+            self.execute(self._update_statement(table, assignments, rows))
+
+    def update_if_it_fits(self, table: str, assignments: Sequence[Assignment], select: str) -> bool:
+        """The same; False, and nothing is done, if a row becomes larger than the engine allows."""
+        self.update(table, assignments, select)
+        return True
+
+    def _update_statement(self, table: str, assignments: Sequence[Assignment], rows: str) -> str:
+        sets = ", ".join(
+            f"{quote(a.column)} = {self._merged_json(a) if a.merge_json else a.expression()}"
+            for a in assignments
+        )
+        return f"UPDATE {self.name(table)} AS t SET {sets} FROM {rows} AS n WHERE t.id = n.id"  # noqa: S608
+
+    def _merged_json(self, assignment: Assignment) -> str:
+        name = quote(assignment.column)
+        gone = {other.column: other.carried() for other in assignment.replaced_by}
+        unchanged = "" if gone else f"WHEN n.{name} IS NULL THEN t.{name} "
+        merged = self.merge_json(f"t.{name}", f"n.{name}", gone)
+        return f"CASE WHEN t.{name} IS NULL THEN n.{name} {unchanged}ELSE {merged} END"
 
     def delete(self, table: str, select: str) -> None:
         """Delete the rows whose ``id`` a query on the workbench returns."""

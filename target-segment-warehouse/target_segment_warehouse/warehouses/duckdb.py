@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -226,8 +227,19 @@ class DuckDB(Warehouse):
     def stamp_text(self, expression: str) -> str:
         return stamp_text(expression)
 
-    def merge_json(self, old: str, new: str) -> str:
-        return f"CAST(json_merge_patch({old}, {new}) AS VARCHAR)"
+    def merge_json(self, old: str, new: str, gone: Mapping[str, str]) -> str:
+        if not gone:
+            return f"CAST(json_merge_patch({old}, {new}) AS VARCHAR)"
+        # A merge patch takes out what is null in it.
+        nulls = ", ".join(
+            f"CASE WHEN {test} THEN {literal(f'{json.dumps(name)}:null')} END"
+            for name, test in gone.items()
+        )
+        members = f"nullif(substr({new}, 2, length({new}) - 2), '')"
+        patch = f"'{{' || concat_ws(',', {nulls}, {members}) || '}}'"
+        # A list of one, so that JSON is merged once.
+        merged = f"[CAST(json_merge_patch({old}, {patch}) AS VARCHAR)]"
+        return f"list_transform({merged}, lambda __m: nullif(__m, '{{}}'))[1]"
 
     def pack(self, columns: Sequence[str], old: str | None) -> str:
         return pack(columns, old)

@@ -14,7 +14,7 @@ import adbc_driver_postgresql.dbapi
 
 from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import Type
-from target_segment_warehouse.warehouses.base import Dialect, Warehouse, WarehouseError
+from target_segment_warehouse.warehouses.base import Assignment, Dialect, Warehouse, WarehouseError
 from target_segment_warehouse.workbench import Workbench
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ _DEPENDED_UPON = (
     "undefined_function",  # the condition of an index or a CHECK, say `x > 0`, for text
     "datatype_mismatch",  # a foreign key, a default
 )
+# What it answers when a row has no room on a page, and when an index has no room for a value.
+_TOO_LARGE = ("program_limit_exceeded",)
 
 
 class Postgres(Warehouse):
@@ -188,14 +190,20 @@ class Postgres(Warehouse):
             self.own_views.clear()
         return done
 
-    def _attempt(self, *statements: str) -> bool:
-        """Run statements all or none; False if something of the user's depends on what they do.
+    def update_if_it_fits(self, table: str, assignments: Sequence[Assignment], select: str) -> bool:
+        with self.staged(select) as rows:
+            update = self._update_statement(table, assignments, rows)
+            return self._attempt(update, unless=_TOO_LARGE)
 
-        On the server, since the driver lets nothing pass in a transaction with a failure, not even
-        the rollback to a savepoint.
+    def _attempt(self, *statements: str, unless: Sequence[str] = _DEPENDED_UPON) -> bool:
+        """Run statements all or none; False if they meet with one of these conditions.
+
+        Without any named: if something of the user's depends on what they do. They run on the
+        server, since the driver lets nothing pass in a transaction with a failure, not even the
+        rollback to a savepoint.
         """
         body = "; ".join(f"EXECUTE {literal(statement)}" for statement in statements)
-        refused = " OR ".join(_DEPENDED_UPON)
+        refused = " OR ".join(unless)
         block = f"""BEGIN {body}; PERFORM set_config('segment.done', 'yes', true);
             EXCEPTION WHEN {refused} THEN PERFORM set_config('segment.done', 'no', true); END"""
         self.execute(f"DO {literal(block)}")
@@ -205,8 +213,13 @@ class Postgres(Warehouse):
         utc = f"{expression} AT TIME ZONE 'UTC'"
         return f"""replace(to_char({utc}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
 
-    def merge_json(self, old: str, new: str) -> str:
-        return f"CAST(CAST({old} AS jsonb) || CAST({new} AS jsonb) AS text)"
+    def merge_json(self, old: str, new: str, gone: Mapping[str, str]) -> str:
+        old = f"CAST({old} AS jsonb)"
+        if gone:
+            names = (f"CASE WHEN {test} THEN {literal(name)} END" for name, test in gone.items())
+            old = f"({old} - ARRAY[{', '.join(names)}])"
+        merged = f"{old} || coalesce(CAST({new} AS jsonb), '{{}}')"
+        return f"CAST(nullif({merged}, '{{}}') AS text)"
 
     def pack(self, columns: Sequence[str], old: str | None) -> str:
         # A function takes a hundred arguments.
@@ -214,10 +227,10 @@ class Postgres(Warehouse):
             f"jsonb_build_object({', '.join(f'{literal(c)}, {quote(c)}' for c in part)})"
             for part in (columns[at : at + 50] for at in range(0, len(columns), 50))
         ]
+        packed = f"jsonb_strip_nulls({' || '.join(objects)})"
         if old:
-            objects.insert(0, f"coalesce(CAST({quote(old)} AS jsonb), '{{}}')")
-        packed = f"nullif(jsonb_strip_nulls({' || '.join(objects)}), '{{}}')"
-        return f"CAST({packed} AS text)"
+            packed = f"coalesce(CAST({quote(old)} AS jsonb), '{{}}') || {packed}"
+        return f"CAST(nullif({packed}, '{{}}') AS text)"
 
     def find_existing(self, table: str, rows: str) -> int:
         ids = f"SELECT id FROM {rows}"  # noqa: S608

@@ -257,3 +257,21 @@ def test_a_table_in_use_is_taken_up_again(warehouse: Warehouse) -> None:
     assert warehouse.rows("activity", "id") == ["1"]
     warehouse.load(events("click"), record("click", id="3"), activity="table")
     warehouse.assert_activity_is_the_union(["click"])
+
+
+def test_a_view_that_is_not_kept_survives_a_change_of_type(warehouse: Warehouse) -> None:
+    lines = [events("click"), record("click", id="1", n=1, s="a")]
+    lines += [events("spam_report"), record("spam_report", id="2", n=2)]
+    warehouse.load(*lines, segment_aliases=True)
+    views = {name: warehouse.types(name) for name in ("activity", "spamreport")}
+    warehouse.load(
+        *(events("click"), record("click", id="3", n="three")),
+        *(events("spam_report"), record("spam_report", id="4", n="four")),
+        activity="off",
+    )
+    for name, types in views.items():
+        assert list(warehouse.types(name)) == list(types)
+    assert warehouse.by_id("activity", "n") == {"1": "1", "2": "2", "3": "three", "4": "four"}
+    assert warehouse.by_id("spamreport", "n") == {"2": "2", "4": "four"}
+    warehouse.load(*lines)  # it is known as the target's own
+    warehouse.assert_activity_is_the_union(["click", "spam_report"])

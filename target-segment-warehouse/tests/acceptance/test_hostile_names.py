@@ -134,6 +134,24 @@ def test_every_stream_gets_its_own_table(warehouse: Warehouse) -> None:
     assert warehouse.rows("t", "stream_number") == [len(names) - 1]
 
 
+@pytest.mark.parametrize("names", [["a", "a_pkey"], ["a_pkey", "a"], ["a", "a_pkey", "a_pkey1"]])
+@pytest.mark.parametrize("max_batch_rows", [1, 100])
+def test_a_stream_called_like_an_index(
+    warehouse: Warehouse, names: list[str], max_batch_rows: int
+) -> None:
+    lines = [
+        line
+        for name in names
+        for line in (schema(name), record(name, id=name, of=name), record(name, id="2", of=name))
+    ]
+    for _ in range(2):
+        warehouse.load(*lines, max_batch_rows=max_batch_rows)
+        holders = [t for t in warehouse.relations() if "of" in warehouse.types(t)]
+        found = [warehouse.rows(table, "of") for table in holders]
+        assert sorted(found) == [[name, name] for name in sorted(names)]
+    assert warehouse.rows("a", "of") == ["a", "a"]
+
+
 @pytest.mark.parametrize(
     "name", ['we"ird', "Weird; DROP SCHEMA wh", "日本", "select", "pg_temp", "x" * 200]
 )
