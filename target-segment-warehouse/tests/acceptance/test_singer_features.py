@@ -212,6 +212,48 @@ def test_a_record_marked_as_deleted(warehouse: Warehouse, hard: bool) -> None:
         }
 
 
+@pytest.mark.parametrize("rows", [1, 100])
+def test_an_object_that_comes_again_after_its_deletion_is_new(
+    warehouse: Warehouse, rows: int
+) -> None:
+    config = {"hard_delete": True, "max_batch_rows": rows}
+    gone = "2026-01-01T00:00:00Z"
+    warehouse.load(
+        schema("t"),
+        record("t", id="1", name="Ada", old="x"),
+        record("t", id="2", name="Bob"),
+        record("t", id="3", name="Cleo"),
+        record("t", id="4", name="Dan"),
+        **config,
+    )
+    warehouse.load(
+        schema("t"),
+        record("t", id="1", email="a@x.io"),
+        record("t", id="1", _sdc_deleted_at=gone),
+        record("t", id="1", name="Ada again"),
+        record("t", id="1", city="Rome"),
+        record("t", id="2", _sdc_deleted_at=gone),
+        record("t", id="2", name="Bob again"),
+        record("t", id="2", _sdc_deleted_at=gone),
+        record("t", id="4", city="Oslo"),
+        record("t", id="5", name="Eve"),
+        record("t", id="5", _sdc_deleted_at=gone),
+        **config,
+    )
+    nothing = {"name": None, "old": None, "email": None, "city": None, "_sdc_deleted_at": None}
+    found = warehouse.by_id("t", *nothing)
+    assert found == {
+        "1": {**nothing, "name": "Ada again", "city": "Rome"},
+        "3": {**nothing, "name": "Cleo"},
+        "4": {**nothing, "name": "Dan", "city": "Oslo"},
+    }
+    if rows > 1:
+        (report,) = warehouse.rows(
+            "sync_reports", "row_count", "rows_deleted", where="WHERE rows_deleted > 0"
+        )
+        assert report == {"row_count": 10, "rows_deleted": 2}
+
+
 @pytest.mark.parametrize("kind", ["timestamp", "date", "text", "varchar(40)", "bigint", "boolean"])
 def test_metadata_columns_of_another_loader(warehouse: Warehouse, kind: str) -> None:
     warehouse.execute("CREATE SCHEMA wh")
