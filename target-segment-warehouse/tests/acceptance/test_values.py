@@ -292,16 +292,55 @@ def test_numbers_keep_every_digit(warehouse: Warehouse, kind: str) -> None:
         assert Decimal(str(rows["0"][name])) == 1
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["9007199254740993.5", "-9007199254740993.0", "1234567890123456.7", "12345678901234567e1"],
-)
+LONG_NUMBERS = {
+    "9007199254740993.5": "text",
+    "1234567890123456.7": "text",
+    "999999999999999.67": "text",
+    "12345678901234567e1": "integer",
+    "-9007199254740993.0": "integer",
+    "9007199254740993e0": "integer",
+    "9.007199254740993e15": "integer",
+    "1.2345678901234567E+16": "integer",
+    "9.2233720368547758e18": "integer",
+    "1.2345678901234569e20": "text",
+    "1E99999999999999999999": "text",
+    "1.234567890123456e16": "float",
+    "1.5e300": "float",
+}
+
+
+@pytest.mark.parametrize("kind", ["none", "number", "string"])
 def test_a_number_with_too_many_digits_for_a_float_keeps_them(
-    warehouse: Warehouse, text: str
+    warehouse: Warehouse, kind: str
 ) -> None:
-    line = f'{{"type": "RECORD", "stream": "t", "record": {{"id": "1", "n": {text}}}}}'
-    warehouse.load(schema("t"), line)
-    assert Decimal(str(warehouse.by_id("t", "n")["1"])) == Decimal(text)
+    properties = {"id": "string"} | ({} if kind == "none" else {"n": kind})
+    lines = []
+    for place, text in enumerate(LONG_NUMBERS):
+        line = f'{{"type": "RECORD", "stream": "t{place}", "record": {{"id": "1", "n": {text}}}}}'
+        lines += [schema(f"t{place}", properties), line]
+    warehouse.load(*lines)
+    for place, (text, type_) in enumerate(LONG_NUMBERS.items()):
+        assert says(text, warehouse.by_id(f"t{place}", "n")["1"])
+        assert warehouse.types(f"t{place}")["n"] == ("text" if kind == "string" else type_), text
+
+
+def test_a_long_number_among_many_that_are_not(warehouse: Warehouse) -> None:
+    # These go the quick way, which has to notice.
+    lines: list[Any] = []
+    for place, text in enumerate(LONG_NUMBERS):
+        others = (record(f"t{place}", id=str(n), n=n + 0.5) for n in range(600))
+        line = f'{{"type": "RECORD", "stream": "t{place}", "record": {{"id": "x", "n": {text}}}}}'
+        lines += [schema(f"t{place}"), *others, line]
+    warehouse.load(*lines)
+    for place, text in enumerate(LONG_NUMBERS):
+        stored = warehouse.by_id(f"t{place}", "n")
+        assert says(text, stored.pop("x"))
+        assert {float(value) for value in stored.values()} == {n + 0.5 for n in range(600)}
+
+
+def says(number: str, stored: Any) -> bool:
+    """Whether what is stored is the number, to the last digit."""
+    return stored == number or Decimal(str(stored)) == Decimal(number)
 
 
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity"])
