@@ -267,7 +267,8 @@ class _Flush:
             now = self._stamp()
             entry = activate(self.warehouse, self._catalog, table, version, now, hard=hard)
             if entry is None:
-                entry = remove(self.warehouse, table, older_than(version), now, hard=hard)
+                older = older_than(self.warehouse, table, version)
+                entry = remove(self.warehouse, table, older, now, hard=hard)
             self._note(table.name, entry)
         if self._settings.overwrite:
             started = self._report.started.isoformat()

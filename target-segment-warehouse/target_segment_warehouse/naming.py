@@ -35,10 +35,12 @@ SDC_COLUMNS = frozenset(
         "_sdc_received_at",
         "_sdc_sequence",
         "_sdc_sync_started_at",
-        "_sdc_table_version",
     }
 )
-"""The SDK's metadata properties: they keep their names, as everybody who asks for them expects."""
+"""The SDK's metadata properties: they keep their names, as everybody who asks for them expects.
+
+But for ``_sdc_table_version``: by what is in that column rows are removed.
+"""
 
 # Postgres keeps these for itself in every table; as a user's column they would be refused.
 _SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
