@@ -217,6 +217,9 @@ class _Flush:
             self._activate(stream, piece.version)
             return
         table = self._catalog.table(stream)
+        if table.collection is Collection.OBJECT and (count := self._trust.end(table)):
+            # They were events until another SCHEMA came: each must be there once from now on.
+            self._note(table.name, Entry(Collection.EVENT, inserted=-count))
         stamp = self._stamp()
         if piece.version is not None and piece.records:
             self._catalog.begin_version(table.name, piece.version, stamp)
