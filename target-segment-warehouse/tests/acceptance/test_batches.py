@@ -7,6 +7,7 @@ import gzip
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -135,3 +136,41 @@ def test_a_batch_whose_file_is_missing_fails_by_name(warehouse: Warehouse) -> No
     result = warehouse.run(schema("t"), state({"t": 0}), message, state({"t": 1}))
     result.failed(Path(message["manifest"][0]).name)
     assert {"t": 1} not in result.states
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"": 1}, {"": 1, "a": "x"}, {"a": {"": None, "b": {"": 2}}}, [{"": 1}, None], [[{"": []}]]],
+)
+def test_a_field_of_parquet_without_a_name(warehouse: Warehouse, given: Any) -> None:
+    rows = [{"id": "1", "o": given, "": 7}, {"id": "2", "o": None, "": None}]
+    warehouse.load(schema("one"), *(record("one", row) for row in rows))
+    warehouse.load(schema("two"), batch(warehouse, "two", *rows, kind="parquet"))
+    assert warehouse.types("one") == warehouse.types("two")
+    without = ("received_at", "uuid_ts")
+    columns = [name for name in warehouse.types("one") if name not in without]
+    assert warehouse.rows("one", *columns) == warehouse.rows("two", *columns)
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "said"),
+    [
+        (-9_223_372_022_400_000_000, "290309-12-22 (BC) 00:00:00+00"),
+        (-210_953_203_200_000_000, "4716-02-27 (BC) 00:00:00+00"),
+        (253_402_300_800_000_000, "10000-01-01 00:00:00+00"),
+    ],
+)
+def test_a_time_of_parquet_in_a_year_that_iso_8601_has_not(
+    warehouse: Warehouse, microseconds: int, said: str
+) -> None:
+    first, second = warehouse.folder / "1.parquet", warehouse.folder / "2.parquet"
+    for path, key, value in ((first, "1", 0), (second, "2", microseconds)):
+        at = pa.array([value], pa.timestamp("us", tz="UTC"))
+        pq.write_table(pa.table({"id": [key], "at": at}), path)
+    encoding = {"format": "parquet", "compression": "snappy"}
+    message = {"type": "BATCH", "stream": "t", "encoding": encoding}
+    at = {"type": ["string", "null"], "format": "date-time"}
+    lines = [schema("t", {"id": "string", "at": at}), {**message, "manifest": [first.as_uri()]}]
+    warehouse.load(*lines)
+    warehouse.load(*lines, {**message, "manifest": [second.as_uri()]})
+    assert warehouse.by_id("t", "at") == {"1": "1970-01-01T00:00:00Z", "2": said}

@@ -183,6 +183,33 @@ def test_what_is_no_instant_is_kept_as_text(warehouse: Warehouse, value: str) ->
         assert value in row.values(), row
 
 
+def test_an_instant_of_the_year_0_stays_one(warehouse: Warehouse) -> None:
+    texts = ["0000-01-01T00:00:00Z", "0000-12-31T23:59:59.5Z", "0001-01-01T00:00:00Z"]
+    lines = [record("t", id=text, at=text) for text in texts]
+    for rows in (1, 100):
+        stream = f"t{rows}"
+        own = [{**line, "stream": stream} for line in lines]
+        warehouse.load(schema(stream), *own, max_batch_rows=rows)
+        assert warehouse.types(stream)["at"] == "timestamp"
+        warehouse.load(schema(stream), record(stream, id="text", at="text"))
+        found = warehouse.by_id(stream, "at")
+        assert {key: text.replace(".500000", ".5") for key, text in found.items()} == (
+            dict(zip(texts, texts, strict=True)) | {"text": "text"}
+        )
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_instants_of_another_loader_in_other_years(warehouse: Warehouse) -> None:
+    warehouse.execute("CREATE SCHEMA wh")
+    warehouse.execute("CREATE TABLE wh.t (id text, at timestamptz)")
+    for text in ("0045-03-15 00:00:00+00 BC", "12000-01-01 00:00:00.25+00"):
+        warehouse.execute(f"INSERT INTO wh.t VALUES ('{text[:4]}', '{text}')")
+    warehouse.load(schema("t"), record("t", id="text", at="text"))
+    assert warehouse.by_id("t", "at") == {
+        "0045": "-0044-03-15T00:00:00Z", "1200": "12000-01-01T00:00:00.250000Z", "text": "text",
+    }  # fmt: skip
+
+
 def test_empty_null_and_absent_differ(warehouse: Warehouse) -> None:
     lines = [
         schema("t", {"id": "string", "s": "string"}),
