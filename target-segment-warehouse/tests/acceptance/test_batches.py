@@ -121,6 +121,54 @@ def test_batch_files_go_when_they_are_committed_if_that_is_wished_for(
     assert warehouse.rows("t", "id") == ["1", "2"]
 
 
+@pytest.mark.parametrize("size", [1, 10**6])
+def test_a_batch_file_stays_while_a_message_names_it(warehouse: Warehouse, size: int) -> None:
+    objects = batch(warehouse, "t", *({"id": f"{n}", "n": n} for n in range(1000)))
+    clicks = {**objects, "stream": "click"}
+    twice = {**objects, "manifest": objects["manifest"] * 2}
+    result = warehouse.load(
+        schema("t"),
+        events("click"),
+        objects,
+        clicks,
+        twice,
+        clicks,
+        state({"t": 1}),
+        max_batch_bytes=size,
+        clean_up_batch_files=True,
+    )
+    assert result.states == [{"t": 1}]
+    assert (
+        warehouse.by_id("t", "n")
+        == warehouse.by_id("click", "n")
+        == {f"{n}": n for n in range(1000)}
+    )
+    assert warehouse.count("click") == 1000
+    assert not Path(objects["manifest"][0].removeprefix("file://")).exists()
+
+
+def test_a_batch_file_that_was_removed_is_left_aside(warehouse: Warehouse) -> None:
+    message = batch(warehouse, "t", {"id": "1"}, kind="plain")
+    path = Path(message["manifest"][0].removeprefix("file://"))
+    process = warehouse.start(None, max_batch_bytes=1, clean_up_batch_files=True)
+    process.send(schema("t"), message, state({"t": 1}))
+    process.until_states(1)
+    while path.exists():
+        time.sleep(0.01)
+    process.send(message, record("t", id="2"), state({"t": 2}))
+    process.until_states(2)
+    path.write_text('{"id": "3"}\n')  # it is another file now
+    process.send(message, state({"t": 3}))
+    process.until_states(3)
+    while path.exists():
+        time.sleep(0.01)
+    process.send(schema("u"), {**message, "stream": "u"}, state({"t": 4}))
+    result = process.finish().failed(path.name)  # of this stream it was never loaded
+    assert result.states == [{"t": 1}, {"t": 2}, {"t": 3}]
+    assert result.stderr.count("was loaded and removed before") == 1
+    assert warehouse.rows("t", "id") == ["1", "2", "3"]
+
+
 def test_a_batch_file_that_cannot_be_removed_is_named(warehouse: Warehouse) -> None:
     message = batch(warehouse, "t", {"id": "1"})
     path = Path(message["manifest"][0].removeprefix("file://"))
