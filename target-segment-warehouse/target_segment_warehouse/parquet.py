@@ -22,8 +22,8 @@ _ROWS = 5_000
 _UNNAMED = "unnamed-9e107d9d372bb682"
 """Stands for an empty name, which to DuckDB makes of an object's fields a list without names."""
 
-_YEARS = (-62_167_219_200_000_000, 253_402_300_799_999_999)
-"""The first and last microsecond of the years 0 to 9999: no text in ISO 8601 says another."""
+_YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
+"""The first and last microsecond of the years 1 to 9999: of others no JSON says the time."""
 
 
 class Columns:

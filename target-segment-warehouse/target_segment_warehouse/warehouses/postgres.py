@@ -206,7 +206,8 @@ class Postgres(Warehouse):
         rest = f"""replace(to_char({utc}, '-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
         # What ISO 8601 calls the year 0 is 1 BC, which to_char writes like the year 1.
         year = f"extract(year from {utc})"
-        return f"to_char({year} + CASE WHEN {year} < 0 THEN 1 ELSE 0 END, 'FM9999990000') || {rest}"
+        since = f"{year} + CASE WHEN {year} < 0 THEN 1 ELSE 0 END"
+        return f"(to_char({since}, 'FM9999990000') || {rest})"
 
     def merge_json(self, old: str, new: str) -> str:
         return f"CAST(CAST({old} AS jsonb) || CAST({new} AS jsonb) AS text)"
