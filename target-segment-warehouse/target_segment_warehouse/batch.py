@@ -267,7 +267,7 @@ class Batch:
         segments: What is not handed over to be loaded yet, in order of arrival for each stream.
         rows: Records in it.
         bytes: Size of the input that they came in.
-        urls: The files of its BATCH messages.
+        files: The files of its BATCH messages, each with the stream that it is for.
         since: When the first message came, on the monotonic clock.
         began: Whether there is anything in it.
         last: Whether the input has come to its end.
@@ -278,7 +278,7 @@ class Batch:
     segments: list[Segment] = field(default_factory=list)
     rows: int = 0
     bytes: int = 0
-    urls: list[str] = field(default_factory=list)
+    files: list[tuple[str, str]] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
     began: bool = False
     last: bool = False

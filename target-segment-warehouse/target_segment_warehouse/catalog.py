@@ -155,14 +155,15 @@ class Catalog:
         self._others: dict[str, dict[str, Type | None]] = {}
 
     def table(self, stream: Stream) -> Table:
-        """The stream's table; one that is not there has still to be made."""
-        if not self._namer.knows(stream.name):
-            # The tables that were made in this transaction may have brought indexes with them.
+        """The stream's table, as its SCHEMA is now; one that is not there has still to be made."""
+        if self._warehouse.dialect.enforces_keys and not self._namer.knows(stream.name):
+            # The tables that were made in this transaction have brought indexes with them.
             self._namer.block(self._warehouse.views())
         name = self._namer.table(stream.name)
         table = self._tables.get(name)
         if table is None:
             table = self._open(name, stream)
+        self._enter(table, stream)
         return table
 
     def event_tables(self) -> dict[str, dict[str, Type | None]]:
@@ -235,14 +236,6 @@ class Catalog:
         if is_new:
             self._physical[name] = {}
         columns: dict[str, Type | None] = {**META} if is_new else self._adopted(name)
-        known = self._collections.get(name)
-        entry = _Collection(
-            stream.name, stream.collection, json.dumps(stream.key), known.version if known else {}
-        )
-        if entry != known:
-            self._store(name, entry)
-            if not is_new and (known is None or known.collection is not entry.collection):
-                self.rows_changed = True
         owners = self._owners[name]
         existing: dict[str, Owner | None] = {**dict.fromkeys(columns), **owners}
         # The three columns of every table are nobody's.
@@ -255,6 +248,19 @@ class Catalog:
                 table.columns_of[owner.path].append(column)
         self._tables[name] = table
         return table
+
+    def _enter(self, table: Table, stream: Stream) -> None:
+        """Note what the rows are that come now."""
+        known = self._collections.get(table.name)
+        entry = _Collection(
+            stream.name, stream.collection, json.dumps(stream.key), known.version if known else {}
+        )
+        if entry != known:
+            self._store(table.name, entry)
+            if known.collection is not entry.collection if known else not table.is_new:
+                self.rows_changed = True
+        table.collection = stream.collection
+        table.namer.hoist = stream.hoist
 
     def _adopted(self, name: str) -> dict[str, Type | None]:
         """An existing table's columns; types a little narrower than ours are made ours."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 from urllib.parse import unquote
 
@@ -29,6 +31,9 @@ BLOCK_BYTES = 8 << 20
 _READ_BYTES = 1 << 20
 _COMPRESSED = 8
 """How often smaller JSON is, about, when compressed."""
+
+_REMEMBERED = 10_000
+"""How many files that were removed are known, of a run without end: the last ones."""
 
 _GZIP = b"\x1f\x8b"
 
@@ -54,13 +59,68 @@ def size_of(urls: Sequence[str], encoding: Mapping[str, Any]) -> int:
     return size if encoding.get("compression") == "none" else size * _COMPRESSED
 
 
-def remove_files(urls: Iterable[str]) -> None:
-    """Remove files; one that stays is named in a warning."""
-    for url in urls:
-        try:
-            _path(url).unlink(missing_ok=True)
-        except (OSError, ValueError, NotImplementedError) as error:
-            logger.warning("The batch file %s is loaded but cannot be removed: %s", url, error)
+class Cleaner:
+    """Removes the files of BATCH messages once they are loaded, if that is wished for.
+
+    A file may be named by several messages: it stays while one of them is still to be loaded.
+    Messages are received by one thread and loaded by another.
+
+    Args:
+        is_wished: Whether to remove any.
+    """
+
+    def __init__(self, *, is_wished: bool) -> None:
+        self._is_wished = is_wished
+        self._lock = threading.Lock()
+        self._waiting: Counter[str] = Counter()
+        self._removed: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
+
+    def receive(self, stream: str, urls: Sequence[str]) -> list[tuple[str, str]]:
+        """Take note of a message.
+
+        Args:
+            stream: The stream that it is for.
+            urls: Its files.
+
+        Returns:
+            The files that are to be loaded, each with the stream: not one that was loaded into it
+            before and removed.
+        """
+        named = [(stream, url) for url in urls]
+        if not self._is_wished:
+            return named
+        with self._lock:
+            kept = [file for file in named if not self._is_gone(file)]
+            self._waiting.update(url for _, url in kept)
+        return kept
+
+    def _is_gone(self, file: tuple[str, str]) -> bool:
+        if file not in self._removed or _path(file[1]).exists():
+            return False
+        logger.warning("The batch file %s was loaded and removed before: left aside.", file[1])
+        return True
+
+    def commit(self, files: Sequence[tuple[str, str]]) -> None:
+        """Remove files that are committed, as ``receive`` gave them, unless others wait for them.
+
+        One that cannot be removed is named in a warning.
+        """
+        if not self._is_wished:
+            return
+        with self._lock:
+            self._waiting.subtract(url for _, url in files)
+            self._removed.extend(dict.fromkeys(files))
+            for url in dict.fromkeys(url for _, url in files):
+                if not self._waiting[url]:
+                    del self._waiting[url]
+                    _remove(url)
+
+
+def _remove(url: str) -> None:
+    try:
+        _path(url).unlink(missing_ok=True)
+    except (OSError, ValueError, NotImplementedError) as error:
+        logger.warning("The batch file %s is loaded but cannot be removed: %s", url, error)
 
 
 def _path(url: str) -> UPath:

@@ -217,6 +217,9 @@ class _Flush:
             self._activate(stream, piece.version)
             return
         table = self._catalog.table(stream)
+        if table.collection is Collection.OBJECT and (count := self._trust.end(table)):
+            # They were events until another SCHEMA came: each must be there once from now on.
+            self._note(table.name, Entry(Collection.EVENT, inserted=-count))
         stamp = self._stamp()
         if piece.version is not None and piece.records:
             self._catalog.begin_version(table.name, piece.version, stamp)
@@ -267,9 +270,8 @@ class _Flush:
             now = self._stamp()
             entry = activate(self.warehouse, self._catalog, table, version, now, hard=hard)
             if entry is None:
-                entry = remove(
-                    self.warehouse, self._catalog, table, older_than(version), now, hard=hard
-                )
+                older = older_than(self.warehouse, table, version)
+                entry = remove(self.warehouse, self._catalog, table, older, now, hard=hard)
             self._note(table.name, entry)
         if self._settings.overwrite:
             started = self._report.started.isoformat()

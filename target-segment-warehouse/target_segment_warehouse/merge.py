@@ -32,6 +32,7 @@ _MERGED = "__merged"
 _NARROWED = "__narrowed"
 _FITTED = "__fitted"
 _EXISTING = "__existing"
+_GONE = "__gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +150,13 @@ class Merger:
         """
         if not self._known.has_room(typed.count):
             self._known.forget()
-        rows, assignments = self._one_row_per_id(stream, table, typed)
+        left = self._leave_out_deleted(table, typed) if self._hard_delete else typed
+        rows, assignments = self._one_row_per_id(stream, table, left)
         rows, assignments = self._narrow(rows, table, assignments)
         table.make(self._warehouse)
+        # An object that comes again is as if it had never been there: so this goes first.
+        deleted = self._delete(table) if left is not typed else 0
         inserted, updated = self._write(stream, rows, table, assignments)
-        deleted = self._delete(rows.rows, table, typed.layout) if inserted + updated else 0
         return Merged(inserted, updated, deleted)
 
     def _one_row_per_id(
@@ -314,19 +317,33 @@ class Merger:
             and not self._activity.is_table
         )
 
-    def _delete(self, rows: str, table: Table, layout: Layout) -> int:
-        """Delete objects that the tap marks as deleted, if that is wished for."""
-        if (
-            not self._hard_delete
-            or (DELETED_AT, Type.TIMESTAMP) not in ((c.name, c.type) for c in layout.columns)
-            or table.collection is Collection.EVENT
-        ):
-            return 0
-        select = f"SELECT id FROM {rows} WHERE {DELETED_AT} IS NOT NULL"  # noqa: S608
-        count = self._count(f"({select})")
-        if count:
-            self._warehouse.delete(table.name, select)
-        return count
+    def _leave_out_deleted(self, table: Table, typed: Typed) -> Typed:
+        """Make ``__gone``: ids of objects that the tap marks as deleted, if there are any.
 
-    def _count(self, relation: str) -> int:
-        return int(self._workbench.value(f"SELECT count(*) FROM {relation}"))  # noqa: S608
+        Returns:
+            The rows that come after the last such mark of their object.
+        """
+        columns = ((column.name, column.type) for column in typed.layout.columns)
+        if table.collection is Collection.EVENT or (DELETED_AT, Type.TIMESTAMP) not in columns:
+            return typed
+        if not self._workbench.value(
+            f"""CREATE OR REPLACE TEMP TABLE {_GONE} AS
+            SELECT id, max(__line) AS __last FROM {typed.rows}
+            WHERE {DELETED_AT} IS NOT NULL GROUP BY id"""  # noqa: S608
+        ):
+            return typed
+        before = f"(SELECT __line FROM {typed.ids} JOIN {_GONE} USING (id) WHERE __line <= __last)"  # noqa: S608
+        count = self._workbench.value(f"SELECT count(*) FROM {before}")  # noqa: S608
+        return replace(
+            typed,
+            rows=f"(SELECT * FROM {typed.rows} ANTI JOIN {before} USING (__line))",  # noqa: S608
+            ids=f"(SELECT * FROM {typed.ids} ANTI JOIN {before} USING (__line))",  # noqa: S608
+            count=typed.count - int(count),
+        )
+
+    def _delete(self, table: Table) -> int:
+        """Delete the objects in ``__gone``. Returns how many the table had."""
+        count = self._warehouse.find_existing(table.name, _GONE)
+        if count:
+            self._warehouse.delete(table.name, f"SELECT id FROM {_EXISTING}")  # noqa: S608
+        return count

@@ -96,6 +96,8 @@ def tells_of_deletions(table: Table, options: Options, seen: Container[tuple[str
 def computed_names(table: Table, options: Options, seen: Container[tuple[str, ...]]) -> set[str]:
     """The names of these columns, whose properties in records, but for one, are left aside.
 
+    A property called like that of the version is none of them: its column has another name.
+
     Args:
         table: Where they go.
         options: The user's settings.
@@ -103,7 +105,8 @@ def computed_names(table: Table, options: Options, seen: Container[tuple[str, ..
     """
     stamps = Stamps("", 0, None)
     deleted_at = "NULL" if tells_of_deletions(table, options, seen) else None
-    return {column.name for column in computed_columns(table, options, stamps, deleted_at)}
+    columns = computed_columns(table, options, stamps, deleted_at)
+    return {column.name for column in columns} - {VERSION}
 
 
 def _column(name: str, type_: Type, value: str) -> Column:

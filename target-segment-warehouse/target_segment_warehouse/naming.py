@@ -35,10 +35,12 @@ SDC_COLUMNS = frozenset(
         "_sdc_received_at",
         "_sdc_sequence",
         "_sdc_sync_started_at",
-        "_sdc_table_version",
     }
 )
-"""The SDK's metadata properties: they keep their names, as everybody who asks for them expects."""
+"""The SDK's metadata properties: they keep their names, as everybody who asks for them expects.
+
+But for ``_sdc_table_version``: by what is in that column rows are removed.
+"""
 
 # Postgres keeps these for itself in every table; as a user's column they would be refused.
 _SYSTEM_COLUMNS = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
@@ -194,6 +196,9 @@ class ColumnNamer(Namer):
         hoist: Top-level properties whose content is named as if it stood at the top level itself.
         fixed: Properties that fill a given column, whatever the rules say: ``{("received_at",):
             "received_at"}``.
+
+    Attributes:
+        hoist: As given; another SCHEMA may change it.
     """
 
     def __init__(
@@ -204,7 +209,7 @@ class ColumnNamer(Namer):
         fixed: Mapping[Path, str] | None = None,
     ) -> None:
         super().__init__(max_bytes, existing)
-        self._hoist = frozenset(hoist)
+        self.hoist = frozenset(hoist)
         self._fixed = dict(fixed or {})
 
     def columns(self, paths: Iterable[Path]) -> dict[Path, str]:
@@ -237,7 +242,7 @@ class ColumnNamer(Namer):
         return self.give(Owner(path, variant), [f"{self.column(path)}_{variant}"], claim=False)
 
     def _is_hoisted(self, path: Path) -> bool:
-        return len(path) > 1 and path[0] in self._hoist
+        return len(path) > 1 and path[0] in self.hoist
 
 
 class TableNamer(Namer):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from target_segment_warehouse.messages import REPLACEMENT, without_surrogates
@@ -19,12 +19,20 @@ from target_segment_warehouse.naming import Path
 _NUL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 # More than 17 significant digits, or about, or a large exponent, or not written as an integer where
-# floats are less dense than these: some that match are exact.
-LONG_NUMBER = (
-    r"[:,\[]\s*-?(?:0\.0*[1-9][0-9]{17,}|[1-9][0-9.]{18,}|[1-9][0-9]{15,}[.eE]"
-    r"|[0-9][0-9.]*[eE][-+]?[0-9]{3})"
+# floats are less dense than these, or near there with a fraction: some that match are exact.
+_LONG = (
+    r"0\.0*[1-9][0-9]{17,}|[1-9][0-9.]{18,}|[1-9][0-9]{15,}[.eE]|[1-9][0-9]{13,}\.0*[1-9]"
+    r"|[0-9][0-9.]*[eE][-+]?[0-9]{3}"
 )
-"""Regular expression (RE2) for JSON text that may hold a number that floats cannot."""
+# 16 digits or more, and an exponent that makes the number larger.
+_SCALED = r"[0-9.]{17,}[eE]\+?[0-9]"
+
+LONG_NUMBER = rf"[:,\[]\s*-?(?:{_LONG})"
+"""Regular expression (RE2) for JSON text that may hold a number that floats cannot, unless that is
+2^53 or more and has an exponent."""
+
+LONG_OR_SCALED_NUMBER = rf"[:,\[]\s*-?(?:{_LONG}|{_SCALED})"
+"""The same for one of any size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +99,16 @@ class Normaliser:
         return clean
 
 
-def _exact_float(text: str) -> float | str:
-    value = float(text)
+def _exact_float(text: str) -> float | int | str:
+    try:
+        value, exact = float(text), Decimal(text)
+    except InvalidOperation:  # an exponent of some twenty digits
+        return text
     # The shortest text that means this float, against the text that was given.
-    return value if Decimal(repr(value)) == Decimal(text) else text
+    if Decimal(repr(value)) == exact:
+        return value
+    # An integer, however it is written, is one like others of its size.
+    return int(exact) if -(2**63) <= exact < 2**63 and exact == int(exact) else text
 
 
 def _exact_int(text: str) -> int | str:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 _ROWS = 5_000
 """How many rows are read at a time."""
 
+_UNNAMED = "unnamed-9e107d9d372bb682"
+"""Stands for an empty name, which to DuckDB makes of an object's fields a list without names."""
+
+_YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
+"""The first and last microsecond of the years 1 to 9999: of others no JSON says the time."""
+
 
 class Columns:
     """Records of one stream, as columns.
@@ -63,7 +69,8 @@ class Columns:
         records = Records(is_checked=False)
         line = self._first_line
         # To DuckDB names that differ in case alone are one, and none may be empty.
-        table = self.table.rename_columns([f"c{place}" for place in range(self.table.num_columns)])
+        names = [f"c{place}" for place in range(self.table.num_columns)]
+        table = pa.table([_with_names(column) for column in self.table.columns], names=names)
         members = ", ".join(f"?, {column}" for column in table.column_names)
         query = f"SELECT CAST(json_object({members}) AS VARCHAR) FROM __rows"  # noqa: S608
         names = _each_once(self.table.column_names)
@@ -72,10 +79,38 @@ class Columns:
             for rows in table.to_batches(_ROWS):
                 connection.register("__rows", pa.Table.from_batches([rows]))
                 found = connection.execute(query, names)
-                texts = [text.encode() for (text,) in found.fetchall()]
+                texts = [
+                    text.replace(f'"{_UNNAMED}":', '"":').encode() for (text,) in found.fetchall()
+                ]
                 records.append(texts, range(line, line + len(texts)))
                 line += len(texts)
         return records
+
+
+def _with_names(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same values, uncopied, without an empty name at any depth."""
+    type_ = _with_names_in(column.type)
+    if type_ == column.type:
+        return column
+    return pa.chunked_array([chunk.view(type_) for chunk in column.chunks], type_)
+
+
+def _with_names_in(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(type_):
+        return pa.struct([_named(field).with_name(field.name or _UNNAMED) for field in type_])
+    if pa.types.is_map(type_):
+        return pa.map_(type_.key_field, _named(type_.item_field))
+    if pa.types.is_list(type_):
+        return pa.list_(_named(type_.value_field))
+    if pa.types.is_large_list(type_):
+        return pa.large_list(_named(type_.value_field))
+    if pa.types.is_fixed_size_list(type_):
+        return pa.list_(_named(type_.value_field), type_.list_size)
+    return type_
+
+
+def _named(field: pa.Field) -> pa.Field:
+    return field.with_type(_with_names_in(field.type))
 
 
 def _each_once(names: Iterable[str]) -> list[str]:
@@ -166,7 +201,12 @@ def _convert(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     )
     if not like:
         raise _Unlike
-    return pc.cast(column, wanted)
+    converted = pc.cast(column, wanted)
+    if pa.types.is_timestamp(given):
+        range_ = pc.min_max(converted.cast(pa.int64())).as_py()
+        if range_["min"] < _YEARS[0] or range_["max"] > _YEARS[1]:
+            raise _Unlike
+    return converted
 
 
 def _require_text(column: pa.ChunkedArray) -> None:

@@ -19,7 +19,7 @@ from msgspec import Raw
 from singer_sdk.exceptions import RecordsWithoutSchemaException
 
 from target_segment_warehouse.batch import Activation, Batch, Files, Rows, Segment, largest
-from target_segment_warehouse.files import BatchFileError, read_files, remove_files, size_of
+from target_segment_warehouse.files import BatchFileError, Cleaner, read_files, size_of
 from target_segment_warehouse.maps import RecordMapper
 from target_segment_warehouse.messages import (
     ActivateVersion,
@@ -96,7 +96,7 @@ class Pipeline:
         self._mapper = mapper
         self._watermark = watermark
         self._limits = limits
-        self._clean_up = clean_up
+        self._cleaner = Cleaner(is_wished=clean_up)
         self._batch = Batch(1)
         self._streams: dict[str, Stream] = {}
         self._open: dict[str, Rows] = {}
@@ -221,8 +221,7 @@ class Pipeline:
             self._loader.commit(batch)
             self._watermark.commit(batch.number)
             self._committed_at = time.monotonic()
-            if self._clean_up:
-                remove_files(batch.urls)
+            self._cleaner.commit(batch.files)
 
     def _is_of_age(self) -> bool:
         """Whether to flush for age: not while a flush goes on, nor right after it.
@@ -296,10 +295,12 @@ class Pipeline:
         return rows
 
     def _receive_files(self, message: BatchMessage, line: int) -> None:
-        size = size_of(message.manifest, message.encoding)
+        streams = self._known(message.stream, line)
+        named = self._cleaner.receive(message.stream, message.manifest)
+        urls = [url for _, url in named]
+        size = size_of(urls, message.encoding)
         files = [
-            Files(stream, message.encoding, message.manifest, line, message.version, size)
-            for stream in self._known(message.stream, line)
+            Files(stream, message.encoding, urls, line, message.version, size) for stream in streams
         ]
         if files and self._mapper.changes(message.stream):
             # The maps make the records of all of its streams.
@@ -309,7 +310,7 @@ class Pipeline:
                 self._append(each)
                 self._batch.bytes += size
         # Not before: they stay until the last of their records is committed.
-        self._batch.urls += message.manifest
+        self._batch.files += named
 
     def _receive_mapped_files(self, stream: str, files: Files) -> None:
         """As if the records had come one by one: maps may have to take something out of them."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from target_segment_warehouse.batch import Records
 from target_segment_warehouse.naming import Path
-from target_segment_warehouse.normalise import LONG_NUMBER, Normaliser, Replaced
+from target_segment_warehouse.normalise import LONG_OR_SCALED_NUMBER, Normaliser, Replaced
 from target_segment_warehouse.profile import Profile, profile
 from target_segment_warehouse.workbench import Workbench
 
@@ -102,7 +102,7 @@ def stage(
     if staged.profile.repeated_keys:
         rewritten = exact.rewrite("true")
     elif any(kinds["DOUBLE"] for kinds in staged.profile.kinds.values()):
-        rewritten = exact.rewrite(f"regexp_matches(record, '{LONG_NUMBER}')")
+        rewritten = exact.rewrite(f"regexp_matches(record, '{LONG_OR_SCALED_NUMBER}')")
     if rewritten:
         staged.profile = profile(workbench, staged.relation, len(records), expected)
     return staged

@@ -82,12 +82,15 @@ class Trust:
         Returns:
             How many they are, of each table with any.
         """
-        removed = {}
-        for name, table in sorted(self._unproven.items()):
-            with self._numbered(table):
-                removed[name] = self._remove_repeats(name)
-        self._unproven.clear()
-        return {name: count for name, count in removed.items() if count}
+        tables = sorted(self._unproven.items())
+        return {name: count for name, table in tables if (count := self.end(table))}
+
+    def end(self, table: Table) -> int:
+        """The same of one table, of which no more events come. Returns how many were removed."""
+        if self._unproven.pop(table.name, None) is None:
+            return 0
+        with self._numbered(table):
+            return self._remove_repeats(table.name)
 
     @contextlib.contextmanager
     def _numbered(self, table: Table) -> Iterator[None]:

@@ -1,7 +1,8 @@
 """ACTIVATE_VERSION: rows with an older version than the active one are to go.
 
 Rows carry their version in ``_sdc_table_version`` from the first such message on. Before it, when a
-row came is in its ``uuid_ts``, and when its version began in ``_collections``.
+row came is in its ``uuid_ts``, and when its version began in ``_collections``. The column may be
+another loader's, of text; what is no number there is no version.
 """
 
 from __future__ import annotations
@@ -34,24 +35,33 @@ def activate(
         What was done; None if no row of the version has come yet, so that it is too early.
     """
     table.make(warehouse)
-    if VERSION not in table.columns:
-        table.add_columns(warehouse, {VERSION: Type.INTEGER})
+    column, type_ = table.room_for(warehouse, VERSION, Type.INTEGER)
+    if table.add_columns(warehouse, {column: type_}):
         began = catalog.version_began(table.name, version)
         if began is not None:
             warehouse.execute(
-                f"UPDATE {warehouse.name(table.name)} SET {VERSION} = {version} "  # noqa: S608
+                f"UPDATE {warehouse.name(table.name)} SET {column} = {version} "  # noqa: S608
                 f"WHERE uuid_ts >= {_time(warehouse, began)}"
             )
             _tell(catalog, table)
-    name = warehouse.name(table.name)
-    if not warehouse.query(f"SELECT 1 FROM {name} WHERE {VERSION} = {version} LIMIT 1"):  # noqa: S608
+    name, own = warehouse.name(table.name), _version(column, type_)
+    if not warehouse.query(f"SELECT 1 FROM {name} WHERE {own} = {version} LIMIT 1"):  # noqa: S608
         return None
-    return remove(warehouse, catalog, table, older_than(version), now, hard=hard)
+    older = older_than(warehouse, table, version)
+    return remove(warehouse, catalog, table, older, now, hard=hard)
 
 
-def older_than(version: int) -> str:
+def older_than(warehouse: Warehouse, table: Table, version: int) -> str:
     """SQL for whether a row is older than a version; rows without one are."""
-    return f"({VERSION} IS NULL OR {VERSION} < {version})"
+    own = _version(*table.room_for(warehouse, VERSION, Type.INTEGER))
+    return f"({own} IS NULL OR {own} < {version})"
+
+
+def _version(column: str, type_: Type) -> str:
+    """SQL for a row's version as a number."""
+    if type_ is not Type.TEXT:
+        return column
+    return f"CASE WHEN {column} SIMILAR TO '[0-9]{{1,18}}' THEN CAST({column} AS BIGINT) END"
 
 
 def written_before(warehouse: Warehouse, time: str) -> str:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from singer_sdk.helpers._batch import StorageTarget
 from target_segment_warehouse import files as files_module
 from target_segment_warehouse.batch import Files, Records
-from target_segment_warehouse.files import BatchFileError, read_files, remove_files, size_of
+from target_segment_warehouse.files import BatchFileError, Cleaner, read_files, size_of
 from target_segment_warehouse.staging import InvalidRecordError
 from target_segment_warehouse.streams import Stream
 from target_segment_warehouse.target import TargetSegmentWarehouse
@@ -168,5 +168,6 @@ def test_files_are_found_as_the_sdk_names_them(tmp_path: Path, folder: str, sche
     files = Files(Stream.__new__(Stream), encoding, [url], 3, None, 0)
     assert [len(records) for records, _ in read_files([files])] == [1]
     assert size_of([url], encoding) == 9
-    remove_files([url])
+    cleaner = Cleaner(is_wished=True)
+    cleaner.commit(cleaner.receive("t", [url]))
     assert not [*tmp_path.rglob("1.json")]

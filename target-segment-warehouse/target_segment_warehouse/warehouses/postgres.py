@@ -211,7 +211,11 @@ class Postgres(Warehouse):
 
     def stamp_text(self, expression: str) -> str:
         utc = f"{expression} AT TIME ZONE 'UTC'"
-        return f"""replace(to_char({utc}, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
+        rest = f"""replace(to_char({utc}, '-MM-DD"T"HH24:MI:SS.US"Z"'), '.000000Z', 'Z')"""
+        # What ISO 8601 calls the year 0 is 1 BC, which to_char writes like the year 1.
+        year = f"extract(year from {utc})"
+        since = f"{year} + CASE WHEN {year} < 0 THEN 1 ELSE 0 END"
+        return f"(to_char({since}, 'FM9999990000') || {rest})"
 
     def merge_json(self, old: str, new: str, gone: Mapping[str, str]) -> str:
         old = f"CAST({old} AS jsonb)"

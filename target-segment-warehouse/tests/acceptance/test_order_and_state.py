@@ -3,8 +3,6 @@ committed."""
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import signal
 import subprocess
@@ -13,26 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from .harness import Warehouse
 from .messages import Message, encode, events, record, schema, state
-
-
-def batch(warehouse: Warehouse, stream: str, *rows: Message, kind: str = "jsonl") -> Message:
-    """A BATCH message with one file of the given rows."""
-    path = warehouse.folder / f"batch-{stream}-{time.monotonic_ns()}.{kind}"
-    if kind == "parquet":
-        pq.write_table(pa.Table.from_pylist(list(rows)), path)
-        encoding = {"format": "parquet", "compression": "snappy"}
-    else:
-        data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        path.write_bytes(gzip.compress(data) if kind == "jsonl" else data)
-        compression = "gzip" if kind == "jsonl" else "none"
-        encoding = {"format": "jsonl", "compression": compression}
-    return {"type": "BATCH", "stream": stream, "encoding": encoding, "manifest": [path.as_uri()]}
 
 
 def test_a_changed_schema_in_mid_stream_reorders_nothing(warehouse: Warehouse) -> None:
@@ -45,113 +27,6 @@ def test_a_changed_schema_in_mid_stream_reorders_nothing(warehouse: Warehouse) -
         max_batch_rows=2,
     )
     assert warehouse.by_id("t", "v") == {"1": "new", "2": "x"}
-
-
-@pytest.mark.parametrize("kind", ["jsonl", "plain", "parquet"])
-def test_a_batch_takes_its_turn(warehouse: Warehouse, kind: str) -> None:
-    warehouse.load(
-        schema("t", {"id": "string", "v": "string"}),
-        record("t", id="1", v="record"),
-        record("t", id="2", v="record"),
-        batch(warehouse, "t", {"id": "1", "v": "batch"}, {"id": "3", "v": "batch"}, kind=kind),
-        record("t", id="3", v="after"),
-        state({"t": 1}),
-    )
-    assert warehouse.by_id("t", "v") == {"1": "batch", "2": "record", "3": "after"}
-
-
-@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_batch_rows_are_treated_as_records(warehouse: Warehouse, kind: str) -> None:
-    rows = [
-        {
-            "id": f"{n}",
-            "at": "2026-01-01T00:00:00+05:30",
-            "tags": ["a", "b"],
-            "nested": {"deepKey": n},
-            "n": n,
-        }
-        for n in range(5)
-    ]
-    at = {"type": ["string", "null"], "format": "date-time"}
-    properties = {"id": "string", "at": at}
-    warehouse.load(schema("one", properties), *(record("one", row) for row in rows))
-    warehouse.load(schema("two", properties), batch(warehouse, "two", *rows, kind=kind))
-    without = ("received_at", "uuid_ts")
-    assert warehouse.types("one") == warehouse.types("two")
-    columns = [name for name in warehouse.types("one") if name not in without]
-    assert warehouse.rows("one", *columns) == warehouse.rows("two", *columns)
-
-
-@pytest.mark.parametrize("kind", ["jsonl", "plain", "parquet"])
-def test_stream_maps_change_the_records_of_files_too(warehouse: Warehouse, kind: str) -> None:
-    properties = {"id": "string", "email": "string", "n": "integer"}
-    rows = [{"id": f"{n}", "email": f"{n}@x.io", "n": n} for n in range(30)]
-    message = batch(warehouse, "people", *rows, kind=kind)
-    warehouse.load(
-        schema("people", properties),
-        record("people", id="before", email="a", n=1),
-        message,
-        record("people", id="1", email="b", n=100),
-        schema("gone"),
-        batch(warehouse, "gone", {"id": "1"}),
-        stream_maps={
-            "people": {
-                "email": None,
-                "__filter__": "record['n'] != 3",
-                "twice": "int(record['n']) * 2",
-            },
-            "gone": "__NULL__",
-        },
-        max_batch_rows=7,
-        clean_up_batch_files=True,
-    )
-    assert "email" not in warehouse.types("people")
-    assert "gone" not in warehouse.relations()
-    twice = {f"{n}": 2 * n for n in range(30) if n != 3} | {"before": 2, "1": 200}
-    assert warehouse.by_id("people", "twice") == twice
-    assert not Path(message["manifest"][0].removeprefix("file://")).exists()
-
-
-def test_batch_files_stay_where_they_are_and_state_follows(warehouse: Warehouse) -> None:
-    message = batch(warehouse, "t", {"id": "1"})
-    result = warehouse.load(events("t"), message, state({"t": 1}))
-    assert result.states == [{"t": 1}]
-    assert Path(message["manifest"][0].removeprefix("file://")).exists()
-    assert warehouse.rows("activity", "id") == ["1"]
-
-
-def test_batch_files_go_when_they_are_committed_if_that_is_wished_for(
-    warehouse: Warehouse,
-) -> None:
-    first, second = (batch(warehouse, "t", {"id": n}) for n in "12")
-    paths = [Path(m["manifest"][0].removeprefix("file://")) for m in (first, second)]
-    broken = {**record("t", id="3"), "type": "RECORDS"}
-    lines = [schema("t"), first, state({"t": 1}), second, state({"t": 2})]
-    failed = warehouse.run(*lines, broken, clean_up_batch_files=True)
-    failed.failed("RECORDS")
-    assert not failed.states
-    assert all(path.exists() for path in paths)
-    result = warehouse.load(*lines, clean_up_batch_files=True)
-    assert result.states[-1] == {"t": 2}
-    assert not any(path.exists() for path in paths)
-    assert warehouse.rows("t", "id") == ["1", "2"]
-
-
-def test_a_batch_file_that_cannot_be_removed_is_named(warehouse: Warehouse) -> None:
-    message = batch(warehouse, "t", {"id": "1"})
-    path = Path(message["manifest"][0].removeprefix("file://"))
-    message["manifest"] = [f"data:;base64,{base64.b64encode(path.read_bytes()).decode()}"]
-    result = warehouse.load(schema("t"), message, state({"t": 1}), clean_up_batch_files=True)
-    assert "is loaded but cannot be removed" in result.stderr
-    assert warehouse.rows("t", "id") == ["1"]
-
-
-def test_a_batch_whose_file_is_missing_fails_by_name(warehouse: Warehouse) -> None:
-    message = batch(warehouse, "t", {"id": "1"})
-    Path(message["manifest"][0].removeprefix("file://")).unlink()
-    result = warehouse.run(schema("t"), state({"t": 0}), message, state({"t": 1}))
-    result.failed(Path(message["manifest"][0]).name)
-    assert {"t": 1} not in result.states
 
 
 def test_states_that_python_calls_equal_are_not(warehouse: Warehouse) -> None:

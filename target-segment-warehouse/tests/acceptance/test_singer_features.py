@@ -212,6 +212,48 @@ def test_a_record_marked_as_deleted(warehouse: Warehouse, hard: bool) -> None:
         }
 
 
+@pytest.mark.parametrize("rows", [1, 100])
+def test_an_object_that_comes_again_after_its_deletion_is_new(
+    warehouse: Warehouse, rows: int
+) -> None:
+    config = {"hard_delete": True, "max_batch_rows": rows}
+    gone = "2026-01-01T00:00:00Z"
+    warehouse.load(
+        schema("t"),
+        record("t", id="1", name="Ada", old="x"),
+        record("t", id="2", name="Bob"),
+        record("t", id="3", name="Cleo"),
+        record("t", id="4", name="Dan"),
+        **config,
+    )
+    warehouse.load(
+        schema("t"),
+        record("t", id="1", email="a@x.io"),
+        record("t", id="1", _sdc_deleted_at=gone),
+        record("t", id="1", name="Ada again"),
+        record("t", id="1", city="Rome"),
+        record("t", id="2", _sdc_deleted_at=gone),
+        record("t", id="2", name="Bob again"),
+        record("t", id="2", _sdc_deleted_at=gone),
+        record("t", id="4", city="Oslo"),
+        record("t", id="5", name="Eve"),
+        record("t", id="5", _sdc_deleted_at=gone),
+        **config,
+    )
+    nothing = {"name": None, "old": None, "email": None, "city": None, "_sdc_deleted_at": None}
+    found = warehouse.by_id("t", *nothing)
+    assert found == {
+        "1": {**nothing, "name": "Ada again", "city": "Rome"},
+        "3": {**nothing, "name": "Cleo"},
+        "4": {**nothing, "name": "Dan", "city": "Oslo"},
+    }
+    if rows > 1:
+        (report,) = warehouse.rows(
+            "sync_reports", "row_count", "rows_deleted", where="WHERE rows_deleted > 0"
+        )
+        assert report == {"row_count": 10, "rows_deleted": 2}
+
+
 @pytest.mark.parametrize("kind", ["timestamp", "date", "text", "varchar(40)", "bigint", "boolean"])
 def test_metadata_columns_of_another_loader(warehouse: Warehouse, kind: str) -> None:
     warehouse.execute("CREATE SCHEMA wh")
@@ -233,6 +275,48 @@ def test_metadata_columns_of_another_loader(warehouse: Warehouse, kind: str) -> 
     kept = [{**record("t", id="3"), "version": 3}]
     warehouse.load(schema("t"), *kept, {**kept[0], "type": "ACTIVATE_VERSION", "version": 3})
     assert warehouse.by_id("t")["1"]["_sdc_deleted_at"] is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "older"),
+    [("text", "'v7'"), ("varchar(40)", "''"), ("numeric(18, 0)", "2"), ("boolean", "true")],
+)
+def test_a_version_column_of_another_loader(warehouse: Warehouse, kind: str, older: str) -> None:
+    # What is no number there is no version, and so an older row than any that has one.
+    warehouse.execute("CREATE SCHEMA wh")
+    warehouse.execute(f"CREATE TABLE wh.t (id varchar, _sdc_table_version {kind})")
+    warehouse.execute(f"INSERT INTO wh.t VALUES ('none', NULL), ('older', {older})")
+    new = {**record("t", id="new"), "version": 7}
+    lines = [schema("t"), new, {"type": "ACTIVATE_VERSION", "stream": "t", "version": 7}]
+    warehouse.load(*lines)
+    gone = warehouse.by_id("t", "_sdc_deleted_at")
+    assert {key for key, when in gone.items() if when} == {"none", "older"}
+    warehouse.load(*lines, hard_delete=True)
+    assert warehouse.rows("t", "id") == ["new"]
+    later = {"type": "ACTIVATE_VERSION", "stream": "t", "version": 8}
+    warehouse.load(schema("t"), later, hard_delete=True)  # of which no row ever comes
+    assert warehouse.rows("t", "id") == []
+
+
+@pytest.mark.parametrize("value", [3, "v3", 10**15])
+@pytest.mark.parametrize("metadata", [True, False])
+def test_a_property_called_like_the_version(
+    warehouse: Warehouse, value: int | str, metadata: bool
+) -> None:
+    declared = {"type": ["integer", "string", "null"]}
+    row = {**record("t", id="1", _sdc_table_version=value), "version": 100}
+    lines = [
+        schema("t", {"id": "string", "_sdc_table_version": declared}),
+        row,
+        {"type": "ACTIVATE_VERSION", "stream": "t", "version": 100},
+    ]
+    for _ in range(2):
+        warehouse.load(*lines, hard_delete=True, add_record_metadata=metadata)
+        assert warehouse.by_id("t", "_sdc_table_version", "sdc_table_version") == {
+            "1": {"_sdc_table_version": 100, "sdc_table_version": str(value)}
+        }
+        warehouse.load(schema("u"), record("u", row["record"]), add_record_metadata=metadata)
+        assert warehouse.by_id("u", "sdc_table_version") == {"1": value}
 
 
 @pytest.mark.parametrize("engine", ["postgres"], indirect=True)
