@@ -33,6 +33,7 @@ _NARROWED = "__narrowed"
 _FITTED = "__fitted"
 _EXISTING = "__existing"
 _GONE = "__gone"
+_FLAGS = "__flags"
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +282,18 @@ class Merger:
         What the table has in the JSON column may have a column in the rows now.
         """
         selected = ["id", *(quote(assignment.column) for assignment in assignments)]
-        selected += [quote(a.flag) for a in assignments if a.flag is not None]
+        flags = [quote(a.flag) for a in assignments if a.flag is not None]
+        if not flags or len(selected) + len(flags) <= self._warehouse.dialect.max_columns:
+            selected += flags
+        else:
+            # What is staged is a table, too, and takes no more columns than others do.
+            digits = (f"CASE WHEN {flag} THEN '1' ELSE '0' END" for flag in flags)
+            selected.append(f"concat({', '.join(digits)}) AS {_FLAGS}")
+            places = {flag: place for place, flag in enumerate(flags, 1)}
+            assignments = [
+                a if a.flag is None else replace(a, flag=_FLAGS, place=places[quote(a.flag)])
+                for a in assignments
+            ]
         if OVERFLOW in table.columns:
             others = [a for a in assignments if a.column != OVERFLOW]
             if len(others) == len(assignments):

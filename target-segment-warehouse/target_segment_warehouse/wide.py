@@ -12,6 +12,7 @@ from target_segment_warehouse.cells import pack
 from target_segment_warehouse.naming import SDC_COLUMNS
 from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import Type
+from target_segment_warehouse.versions import VERSION
 from target_segment_warehouse.warehouses.base import Warehouse
 from target_segment_warehouse.workbench import Workbench
 
@@ -40,7 +41,7 @@ def tail_of(columns: Columns, row_bytes: int) -> list[str]:
     Columns that the target itself reads, and those that are not its own, have room in any case.
     """
     columns = {**columns, OVERFLOW: Type.TEXT}
-    fixed = {OVERFLOW, *META, *SDC_COLUMNS}
+    fixed = {OVERFLOW, VERSION, *META, *SDC_COLUMNS}
     fixed |= {name for name, type_ in columns.items() if type_ is None}
     used = sum(_most(type_) for name, type_ in columns.items() if name in fixed)
     tail = []

@@ -54,6 +54,7 @@ class Assignment:
         column: The column's name, in the table and in the rows.
         flag: Name of a boolean column of the rows that says whether the record carries the
             property; None if a null in the rows means that it does not.
+        place: Where many flags are digits of one text, 0 or 1: which of them it is, from 1 on.
         always: Whether every record carries it; then neither matters.
         merge_json: Whether it is a JSON object, whose members replace those of the table.
         replaced_by: Of a JSON object: columns that have what the table may have a member for.
@@ -61,6 +62,7 @@ class Assignment:
 
     column: str
     flag: str | None = None
+    place: int | None = None
     always: bool = False
     merge_json: bool = False
     replaced_by: Sequence[Assignment] = ()
@@ -78,8 +80,10 @@ class Assignment:
         """SQL for whether the row ``n`` says what the column is to be."""
         if self.always:
             return "true"
-        flag = self.flag
-        return f"n.{quote(self.column)} IS NOT NULL" if flag is None else f"n.{quote(flag)}"
+        if self.flag is None:
+            return f"n.{quote(self.column)} IS NOT NULL"
+        flag = f"n.{quote(self.flag)}"
+        return flag if self.place is None else f"substr({flag}, {self.place}, 1) = '1'"
 
 
 class Warehouse(abc.ABC):

@@ -67,7 +67,7 @@ class DuckDB(Warehouse):
         name="DuckDB",
         types=PHYSICAL,
         max_name_bytes=255,
-        max_columns=1600,
+        max_columns=1598,  # as on Postgres
         row_bytes=None,
         keeps_nul=True,
         enforces_keys=False,

@@ -138,3 +138,34 @@ def test_the_version_of_a_wide_row_is_in_its_column(warehouse: Warehouse) -> Non
     deleted = record("t", many(0, 450, "w"), id="2", _sdc_deleted_at="2026-01-01T00:00:00Z")
     warehouse.load(schema("t"), deleted, add_record_metadata=True)
     assert warehouse.rows("t", "_sdc_deleted_at") != [None]
+
+
+def test_objects_of_which_hundreds_of_properties_are_null_or_absent(warehouse: Warehouse) -> None:
+    # Whether a record carries a property goes to the server as well as what it is.
+    first = {f"c{n}": n for n in range(900)}
+    nulls = dict.fromkeys(list(first)[:899])
+    last = {f"c{n}": -n for n in range(1, 900)}
+    warehouse.load(schema("t"), *(record("t", id=at, **first) for at in "123"))
+    warehouse.load(
+        schema("t"), record("t", id="1", **nulls), record("t", id="2"), record("t", id="3", **last)
+    )
+    assert held(warehouse, "1") == {"c899": 899}
+    assert held(warehouse, "2") == first
+    assert held(warehouse, "3") == {"c0": 0, **last}
+
+
+def test_a_full_table_takes_a_row_that_is_too_wide(warehouse: Warehouse) -> None:
+    wide = many(0, 1595, "b")
+    short = dict.fromkeys(wide, "a")
+    warehouse.load(schema("t"), *(record("t", id=at, **short) for at in "123"))
+    assert "_overflow" not in warehouse.by_id("t")["1"]
+    warehouse.load(
+        schema("t"),
+        record("t", id="1", **wide | {"c0000": None, "c1594": None}),
+        record("t", id="2", **dict(list(wide.items())[1:])),
+        record("t", id="4", **wide),
+    )
+    assert held(warehouse, "1") == dict(list(wide.items())[1:-1])
+    assert held(warehouse, "2") == {**wide, "c0000": "a"}
+    assert held(warehouse, "3") == short
+    assert held(warehouse, "4") == wide
