@@ -182,6 +182,9 @@ class Planner:
             table.columns[name] = type_
             layout.widened.append(f"{name}: {old or 'other'} to {type_}")
             old = type_
+        if (siblings or old is not type_) and not (cell.always or cell.nulls):
+            # One of several columns has the value, and it is news to the others as well.
+            cell = replace(cell, present=f"({cell.text} IS NOT NULL)", nulls=True)
         if old is not None:
             layout.columns.append(Column(name, old, value(cell, kinds, old), cell))
         if old is not type_:

@@ -261,3 +261,22 @@ def test_a_column_that_cannot_change_its_type_gets_a_sibling(
     result = warehouse.load(schema("t"), record("t", id="1", n="text"))
     assert warehouse.by_id("t", "n_text") == {"1": "text"}
     assert "in use by something else" in result.stderr
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+def test_of_a_column_and_its_sibling_one_has_the_value(warehouse: Warehouse) -> None:
+    warehouse.load(schema("t"), *(record("t", id=at, n=5) for at in "12"))
+    warehouse.execute("CREATE VIEW wh.mine AS SELECT id, n FROM wh.t")
+    # Neither is null anywhere, and not every record carries the property.
+    warehouse.load(schema("t"), record("t", id="1", n="text"), record("t", id="2"))
+    assert warehouse.by_id("t", "n", "n_text") == {
+        "1": {"n": None, "n_text": "text"},
+        "2": {"n": 5, "n_text": None},
+    }
+    warehouse.load(schema("t"), record("t", id="1", n=6), record("t", id="2"))
+    assert warehouse.by_id("t", "n", "n_text") == {
+        "1": {"n": 6, "n_text": None},
+        "2": {"n": 5, "n_text": None},
+    }
+    warehouse.load(schema("t"), record("t", id="2", n="a"), record("t", id="2", m=1))
+    assert warehouse.by_id("t", "n", "n_text")["2"] == {"n": None, "n_text": "a"}
