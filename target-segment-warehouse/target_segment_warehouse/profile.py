@@ -36,6 +36,13 @@ class Profile:
     repeated_keys: bool
     are_objects: bool = True
 
+    def may_have_fractions(self) -> bool:
+        """Whether some value is a float, or may have one in it, as an array that becomes text."""
+        return any(
+            kinds["DOUBLE"] or kinds["ARRAY"] or (kinds["OBJECT"] and len(path) >= MAX_DEPTH)
+            for path, kinds in self.kinds.items()
+        )
+
     def is_object_somewhere(self, path: Path) -> bool:
         """Whether the property's content, in some record, became properties of their own."""
         return len(path) < MAX_DEPTH and self.kinds[path]["OBJECT"] > 0

@@ -101,7 +101,7 @@ def stage(
     rewritten = False
     if staged.profile.repeated_keys:
         rewritten = exact.rewrite("true")
-    elif any(kinds["DOUBLE"] for kinds in staged.profile.kinds.values()):
+    elif staged.profile.may_have_fractions():
         rewritten = exact.rewrite(f"regexp_matches(record, '{LONG_OR_SCALED_NUMBER}')")
     if rewritten:
         staged.profile = profile(workbench, staged.relation, len(records), expected)

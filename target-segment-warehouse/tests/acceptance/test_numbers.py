@@ -47,6 +47,15 @@ def test_numbers_keep_every_digit(warehouse: Warehouse, kind: str) -> None:
         assert Decimal(str(rows["0"][name])) == 1
 
 
+@pytest.mark.parametrize("inside", ["[{}]", '[{{"a": {}}}]', "[[1, {}]]"])
+def test_numbers_in_an_array_keep_every_digit(warehouse: Warehouse, inside: str) -> None:
+    for at, number in enumerate(["0.1234567890123456789", "12345678901234567.5", "1e400"]):
+        member = inside.format(number)
+        line = f'{{"type": "RECORD", "stream": "t", "record": {{"id": "{at}", "v": {member}}}}}'
+        warehouse.load(schema("t"), line)
+        assert number in warehouse.by_id("t")[str(at)]["v"]
+
+
 LONG_NUMBERS = {
     "9007199254740993.5": "text",
     "1234567890123456.7": "text",
