@@ -92,13 +92,14 @@ def test_a_client_that_does_not_read_its_answers_does_not_keep_its_connection(
     receiver = start_receiver()
     connections = receiver.server.server_state.connections
     with receiver.connect(receive_bytes=4096) as sock:
-        for _ in range(1000):
-            sock.sendall(page(receiver, b"/metrics") + b"\r\n")
-            time.sleep(0.02)
-            if any(each.transport.get_write_buffer_size() for each in connections):
-                break
-        else:
-            pytest.fail("the answers never filled the buffers")
+        with suppress(ConnectionError):  # cut off already, where the machine is slow
+            for _ in range(1000):
+                sock.sendall(page(receiver, b"/metrics") + b"\r\n")
+                time.sleep(0.02)
+                if any(each.transport.get_write_buffer_size() for each in connections):
+                    break
+            else:
+                pytest.fail("the answers never filled the buffers")
         deadline = time.monotonic() + 5
         while connections and time.monotonic() < deadline:
             time.sleep(0.02)

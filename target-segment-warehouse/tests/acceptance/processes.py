@@ -70,6 +70,8 @@ class Zygote:
             kind, *numbers = line.split()
             with self._answers:
                 if kind == "pid":
+                    # Another process, of long ago, may have had the same id.
+                    self._codes.pop(int(numbers[0]), None)
                     self._pids.append(int(numbers[0]))
                 else:
                     self._codes[int(numbers[0])] = int(numbers[1])
