@@ -12,16 +12,15 @@ import json
 import os
 import selectors
 import signal
-import sys
 import traceback
 from typing import NoReturn
 
-from target_segment_warehouse.target import TargetSegmentWarehouse
+from target_segment_warehouse.__main__ import main as target
+from target_segment_warehouse.target import TargetSegmentWarehouse  # noqa: F401 (before any fork)
 
 
 def run(request: dict[str, object]) -> NoReturn:
     """Become the target: take the files of the request as standard streams and run its CLI."""
-    code = 1
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -34,20 +33,10 @@ def run(request: dict[str, object]) -> NoReturn:
             os.dup2(opened, number)
             os.close(opened)
         os.environ.update(request["env"])  # type: ignore[call-overload]
-        TargetSegmentWarehouse.cli(args=request["args"], prog_name="target-segment-warehouse")
-        code = 0
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-        if isinstance(stop.code, str):
-            print(stop.code, file=sys.stderr)
+        target(request["args"])  # type: ignore[arg-type]
     except BaseException:
         traceback.print_exc()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            code = code or 1
-    os._exit(code)
+    os._exit(1)
 
 
 def main() -> None:
