@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline import BIN, Pipeline
@@ -44,8 +45,9 @@ def kill_target(pipeline: Pipeline, after_flush: bool) -> bool:
     while run.poll() is None and not killed:
         process = target_of(pipeline)
         if process and (not after_flush or rows(pipeline) > 0):
-            os.kill(process, signal.SIGKILL)
-            killed = True
+            with suppress(ProcessLookupError):  # it came to its end meanwhile
+                os.kill(process, signal.SIGKILL)
+                killed = True
         time.sleep(0.05)
     run.wait(120)
     return killed

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,8 +156,23 @@ def test_without_a_majority_nothing_is_acknowledged(
 # -- a receiver on it --------------------------------------------------------------------------
 
 
+def start_serving(command: list[str], told: Path) -> tuple[subprocess.Popen[str], str]:
+    """A receiver, started again as a service manager would if the cluster was busy; its address."""
+    for _ in range(5):
+        with told.open("w") as log:
+            receiver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert receiver.stdout is not None
+        if address := receiver.stdout.readline().split():
+            return receiver, address[-1]
+        receiver.communicate(timeout=30)
+    pytest.fail(told.read_text())
+
+
 def test_receivers_on_a_cluster_acknowledge_only_what_a_majority_has(
-    nats_cluster: list[Any], open_log: Callable[..., EventLog], caplog: pytest.LogCaptureFixture
+    nats_cluster: list[Any],
+    open_log: Callable[..., EventLog],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
 ) -> None:
     caplog.set_level(logging.CRITICAL, logger="nats.aio.client")
     url = cluster_url(nats_cluster)
@@ -164,21 +180,14 @@ def test_receivers_on_a_cluster_acknowledge_only_what_a_majority_has(
     key = new_private_key()
     command = [sys.executable, "-m", "tap_sendgrid.webhook", "serve", "--port", "0"]
     options = ["--public-key", public_key_text(key), "--path-token", "a-token-of-this-test"]
-    receivers = [
-        subprocess.Popen(
-            [*command, *options, "--event-log-url", url],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for _ in range(2)
-    ]
+    receivers: list[subprocess.Popen[str]] = []
     acknowledged: list[int] = []
     try:
         senders = []
-        for receiver in receivers:
-            assert receiver.stdout is not None
-            base = receiver.stdout.readline().split()[-1]
+        for number in range(2):
+            told = tmp_path / f"receiver{number}.log"
+            receiver, base = start_serving([*command, *options, "--event-log-url", url], told)
+            receivers.append(receiver)
             senders.append(
                 WebhookSender(
                     f"{base}/a-token-of-this-test",
