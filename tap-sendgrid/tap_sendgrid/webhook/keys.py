@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -66,7 +65,6 @@ class KeyRing:
         self._given = tuple(dict.fromkeys(given))
         self._fetch = fetch
         self._clock = clock
-        self._lock = threading.Lock()
         self._last_reload = self._last_fetch = float("-inf")
         self.keys: Sequence[ec.EllipticCurvePublicKey] = ()
         self._texts: tuple[str, ...] = ()
@@ -75,18 +73,14 @@ class KeyRing:
     def refresh(self) -> bool:
         """Look for new keys after a signature fitted none; True if there are some.
 
-        Asks the log and SendGrid at most so often whatever the number of callers, and blocks one
-        of them while it asks: the others are told at once that there is nothing new yet.
+        Asks the log and SendGrid at most so often whatever the number of calls, and blocks while it
+        asks. For one caller at a time.
         """
-        if not self._lock.acquire(blocking=False):
-            return False
         try:
             return self._look()
         except Exception as problem:  # noqa: BLE001 - the present keys stay good
             logger.warning("Could not look for new signature keys: %s", problem)
             return False
-        finally:
-            self._lock.release()
 
     def _look(self) -> bool:
         """Look into the log, then at SendGrid, unless it is too soon for that."""
