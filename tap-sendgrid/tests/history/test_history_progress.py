@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -28,23 +29,30 @@ from .conftest import (
 MakeSimulator = Callable[..., Simulator]
 
 
+def at_message(source: LogsSource, number: int, happen: Callable[[], object]) -> None:
+    """Have something happen when so many messages are asked for."""
+    ask, asked = source.message, count(1)
+
+    def message(message_id: str) -> Any:
+        if next(asked) == number:
+            happen()
+        return ask(message_id)
+
+    source.message = message  # type: ignore[method-assign]
+
+
+def interrupt() -> None:
+    """What happens when somebody presses Ctrl+C."""
+    raise KeyboardInterrupt
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(
     make_simulator: MakeSimulator, log: EventLog
 ) -> None:
     simulator = make_simulator()
     source = LogsSource(client_of(simulator))
     request = Request(first_message_at(simulator), datetime.now(UTC), concurrency=1)
-    asked = 0
-    ask = source.message
-
-    def message(message_id: str) -> Any:
-        nonlocal asked
-        asked += 1
-        if asked == 150:
-            raise KeyboardInterrupt
-        return ask(message_id)
-
-    source.message = message  # type: ignore[method-assign]
+    at_message(source, 150, interrupt)
     with pytest.raises(KeyboardInterrupt):
         backfill(source, log, request, say=print)
     assert log.get(PROGRESS_KEY)
@@ -85,16 +93,7 @@ def test_progress_that_left_out_events_that_are_asked_for_now_is_not_taken_up(
     messages = list(simulator.account.messages)
     later = datetime.fromtimestamp(messages[300].created_at, UTC)
     source = LogsSource(client_of(simulator))
-    ask, asked = source.message, 0
-
-    def message(message_id: str) -> Any:
-        nonlocal asked
-        asked += 1
-        if asked == 200:
-            raise KeyboardInterrupt
-        return ask(message_id)
-
-    source.message = message  # type: ignore[method-assign]
+    at_message(source, 200, interrupt)
     narrow = Request(later, datetime.now(UTC), later - first, concurrency=1)
     with pytest.raises(KeyboardInterrupt):
         backfill(source, log, narrow, say=print)
@@ -129,17 +128,8 @@ def test_a_failure_of_sendgrid_ends_the_run_and_keeps_what_is_done(
     simulator = make_simulator()
     client = Client(simulator.api_key, simulator.url, sleep=lambda _: None)
     source = LogsSource(client)
-    count = 0
-    ask = source.message
-
-    def message(message_id: str) -> Any:
-        nonlocal count
-        count += 1
-        if count == 100:
-            simulator.faults.append(Fault("status", "/v3/logs/", status=500, times=1000))
-        return ask(message_id)
-
-    source.message = message  # type: ignore[method-assign]
+    fault = Fault("status", "/v3/logs/", status=500, times=1000)
+    at_message(source, 100, lambda: simulator.faults.append(fault))
     request = Request(first_message_at(simulator), datetime.now(UTC), concurrency=4)
     with pytest.raises(SendGridError, match="did not answer"):
         backfill(source, log, request, say=print)
