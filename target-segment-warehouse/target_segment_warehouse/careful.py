@@ -13,6 +13,7 @@ from target_segment_warehouse.metadata import (
     Options,
     Stamps,
     computed_columns,
+    replaced,
     tells_of_deletions,
 )
 from target_segment_warehouse.naming import Path
@@ -21,7 +22,7 @@ from target_segment_warehouse.profile import Profile
 from target_segment_warehouse.staging import Staged
 from target_segment_warehouse.streams import Collection, Stream
 from target_segment_warehouse.types import Type
-from target_segment_warehouse.versions import DELETED_AT, VERSION
+from target_segment_warehouse.versions import DELETED_AT
 from target_segment_warehouse.warehouses.base import Warehouse
 from target_segment_warehouse.workbench import Workbench
 
@@ -104,8 +105,8 @@ class CarefulTyper:
         columns: Sequence[Path],
     ) -> Layout:
         """Name and type the columns; change the table to take them."""
-        taken = {column.name for column in computed} - {VERSION}
-        properties = {path: cells[path] for path in columns if path[0] not in taken}
+        aside = replaced(computed)
+        properties = {path: cells[path] for path in columns if path[0] not in aside}
         if _are_stamps(self._workbench, cells[_RECEIVED_AT]):
             properties.pop(_RECEIVED_AT, None)
         planner = Planner(self._warehouse, table, found, properties, stream.columns, names)

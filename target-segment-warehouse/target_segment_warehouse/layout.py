@@ -57,6 +57,17 @@ class Layout:
     notices: list[str] = field(default_factory=list)
     names: Mapping[Path, str] = field(default_factory=dict)
 
+    def widen(self, name: str, old: Type | None, new: Type) -> None:
+        """Note that a column has a new type."""
+        self.widened.append(f"{name}: {old or 'other'} to {new}")
+
+    def divert(self, name: str, old: Type | None, sibling: str) -> None:
+        """Note that a column cannot have one, so that values go elsewhere."""
+        self.notices.append(
+            f"column {name} is in use by something else in the warehouse and stays "
+            f"{old or 'other'}: values that do not fit are in {sibling}"
+        )
+
     def append(self, table: Table, warehouse: Warehouse, columns: Sequence[Column]) -> None:
         """Have further columns; the table gets those that it has not.
 
@@ -70,12 +81,9 @@ class Layout:
             old = table.columns.get(column.name, column.type)
             name, type_ = table.room_for(warehouse, column.name, column.type)
             if name != column.name:
-                self.notices.append(
-                    f"column {column.name} is in use by something else in the warehouse and stays "
-                    f"{old or 'other'}: values that do not fit are in {name}"
-                )
+                self.divert(column.name, old, name)
             elif type_ is not column.type and type_ is not old:
-                self.widened.append(f"{name}: {old or 'other'} to {type_}")
+                self.widen(name, old, type_)
             types[name] = type_
             # The type stays the one of what it stands for: so the mark of a deletion is known.
             self.columns.append(replace(column, name=name, value=_as(column, type_)))
@@ -180,7 +188,7 @@ class Planner:
         new: list[Column] = []
         if type_ is not old and self._warehouse.change_type(table.name, name, old, type_):
             table.columns[name] = type_
-            layout.widened.append(f"{name}: {old or 'other'} to {type_}")
+            layout.widen(name, old, type_)
             old = type_
         if (siblings or old is not type_) and not (cell.always or cell.nulls):
             # One of several columns has the value, and it is news to the others as well.
@@ -199,10 +207,7 @@ class Planner:
             else:
                 new.append(column)
                 table.columns_of[path].append(sibling)
-            layout.notices.append(
-                f"column {name} is in use by something else in the warehouse and stays {old}: "
-                f"values that do not fit are in {sibling}"
-            )
+            layout.divert(name, old, sibling)
         for sibling in sorted(siblings):
             # What it held is replaced by what is loaded now.
             empty = table.columns[sibling] or Type.TEXT

@@ -269,10 +269,10 @@ class Merger:
         elif not warehouse.update_if_it_fits(table.name, *self._changes(table, assignments, rows)):
             self._add_overflow(table, typed.layout)
             given = ["id", *(assignment.column for assignment in assignments)]
-            fitted = narrow_merged(warehouse, table.name, table.columns, most, rows, _FITTED, given)
-            if fitted == _FITTED and OVERFLOW not in given:
+            rows = narrow_merged(warehouse, table.name, table.columns, most, rows, _FITTED, given)
+            if rows == _FITTED and OVERFLOW not in given:
                 assignments = [*assignments, Assignment(OVERFLOW, merge_json=True)]
-            warehouse.update(table.name, *self._changes(table, assignments, fitted or rows))
+            warehouse.update(table.name, *self._changes(table, assignments, rows))
 
     def _changes(
         self, table: Table, assignments: Sequence[Assignment], rows: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from target_segment_warehouse.catalog import Table
@@ -94,9 +94,7 @@ def tells_of_deletions(table: Table, options: Options, seen: Container[tuple[str
 
 
 def computed_names(table: Table, options: Options, seen: Container[tuple[str, ...]]) -> set[str]:
-    """The names of these columns, whose properties in records, but for one, are left aside.
-
-    A property called like that of the version is none of them: its column has another name.
+    """The properties that are left aside for such columns, as ``replaced`` gives them.
 
     Args:
         table: Where they go.
@@ -105,7 +103,14 @@ def computed_names(table: Table, options: Options, seen: Container[tuple[str, ..
     """
     stamps = Stamps("", 0, None)
     deleted_at = "NULL" if tells_of_deletions(table, options, seen) else None
-    columns = computed_columns(table, options, stamps, deleted_at)
+    return replaced(computed_columns(table, options, stamps, deleted_at))
+
+
+def replaced(columns: Iterable[Column]) -> set[str]:
+    """The names of properties in records that are left aside for computed columns.
+
+    A property called like that of the version is none of them: its column has another name.
+    """
     return {column.name for column in columns} - {VERSION}
 
 

@@ -91,7 +91,7 @@ def narrow_merged(
     rows: str,
     narrowed: str,
     given: Collection[str],
-) -> str | None:
+) -> str:
     """Make rows fit that would be too wide once they are merged into those of the table.
 
     What is beyond the table's first columns goes to the JSON column in both.
@@ -106,7 +106,7 @@ def narrow_merged(
         given: Columns of the rows.
 
     Returns:
-        The relation that the rows are in then; None if there were no such rows.
+        The relation that the rows are in then: the same, if they have nothing to move.
     """
     sizes = [
         f"greatest({_size(f't.{quote(name)}', type_)}, {_size(f'n.{quote(name)}', type_)})"
@@ -120,7 +120,7 @@ def narrow_merged(
             f"WHERE {_sum(sizes)} > {row_bytes}"
         )
     if not ids:
-        return None
+        return rows
     values = ", ".join(f"({literal(str(row_id))})" for (row_id,) in ids)
     warehouse.workbench.execute(
         f"CREATE OR REPLACE TEMP TABLE {WIDE} AS SELECT * FROM (VALUES {values}) AS v(id)"  # noqa: S608
