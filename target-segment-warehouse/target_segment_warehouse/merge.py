@@ -94,17 +94,19 @@ def _needs_flag(collection: Collection, column: Column) -> bool:
     return collection is Collection.OBJECT and column.cell.nulls and not column.cell.always
 
 
-def _merge_several(typed: Typed, merged: Mapping[str, str]) -> str:
+def _merge_several(typed: Typed, merged: Mapping[str, str], part: str) -> str:
     """SQL for one row of each id that several rows have: the last one's, but for some columns.
 
     Args:
         typed: The rows; of each id all but the last are in ``__superseded``.
         merged: SQL for each such column over an id's rows.
+        part: A condition on ids.
     """
     others = ", ".join(merged)
     aggregates = ", ".join(f"{expression} AS {name}" for name, expression in merged.items())
     return f"""WITH repeated AS MATERIALIZED (
             SELECT DISTINCT id FROM {typed.ids} SEMI JOIN {_SUPERSEDED} USING (__line)
+            WHERE {part}
         ), several AS MATERIALIZED (
             SELECT * FROM {typed.rows} SEMI JOIN repeated USING (id)
         )
@@ -195,9 +197,13 @@ class Merger:
         rows = f"(SELECT * FROM {typed.rows} ANTI JOIN {_SUPERSEDED} USING (__line))"  # noqa: S608
         ids = f"(SELECT * FROM {typed.ids} ANTI JOIN {_SUPERSEDED} USING (__line))"  # noqa: S608
         if merged and stream.collection is Collection.OBJECT:
-            self._workbench.execute(
-                f"CREATE OR REPLACE TEMP TABLE {_MERGED} AS {_merge_several(typed, merged)}"
-            )
+            parts = ["true"]
+            if quote(OVERFLOW) in merged:
+                parts = self._workbench.parts_to_merge(OVERFLOW, typed.rows)
+            into = f"CREATE OR REPLACE TEMP TABLE {_MERGED} AS"
+            for part in parts:
+                self._workbench.execute(f"{into} {_merge_several(typed, merged, part)}")
+                into = f"INSERT INTO {_MERGED} BY NAME"
             rows = (
                 f"(SELECT * FROM {typed.rows} ANTI JOIN {_MERGED} USING (id) "  # noqa: S608
                 f"UNION ALL BY NAME SELECT * FROM {_MERGED})"

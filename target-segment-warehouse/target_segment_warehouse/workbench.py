@@ -28,6 +28,9 @@ THREADS = 1
 # What a column takes, in bytes, even of a single row: a vector or two in each step of a query.
 _COLUMN_BYTES = 400_000
 _FEW_COLUMNS = 100
+# How much JSON one statement merges: DuckDB parses that of 2,048 rows before it writes any of it,
+# which takes some six times its size.
+_JSON_BYTES = 8 << 20
 # Rows that a reader hands over at a time.
 READER_ROWS = 10_000
 
@@ -86,6 +89,20 @@ class Workbench:
         """Let rows with this many columns be worked on, however few rows they are."""
         if count > _FEW_COLUMNS:
             self.allow(MEMORY_BYTES + count * _COLUMN_BYTES)
+
+    def parts_to_merge(self, column: str, *relations: str) -> list[str]:
+        """Cut rows by ``id``, so that no part has too much JSON to be merged in one statement.
+
+        Args:
+            column: The one of JSON.
+            relations: What has it, and is merged.
+
+        Returns:
+            SQL conditions on ``id``: for each row one is true.
+        """
+        sizes = (f"(SELECT coalesce(sum(strlen({column})), 0) FROM {each})" for each in relations)  # noqa: S608
+        count = int(self.value(f"SELECT {' + '.join(sizes)}")) // _JSON_BYTES + 1
+        return [f"hash(id) % {count} = {part}" for part in range(count)] if count > 1 else ["true"]
 
     def execute(self, sql: str) -> None:
         """Run one statement."""

@@ -19,7 +19,7 @@ import duckdb
 from target_segment_warehouse.cells import pack, stamp_text
 from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import Type
-from target_segment_warehouse.warehouses.base import Dialect, Warehouse, WarehouseError
+from target_segment_warehouse.warehouses.base import Assignment, Dialect, Warehouse, WarehouseError
 from target_segment_warehouse.workbench import PHYSICAL, THREADS, Workbench
 
 logger = logging.getLogger(__name__)
@@ -257,6 +257,14 @@ class DuckDB(Warehouse):
     def insert(self, table: str, columns: Sequence[str], select: str) -> None:
         names = ", ".join(map(quote, columns))
         self.execute(f"INSERT INTO {self.name(table)} ({names}) {select}")
+
+    def update(self, table: str, assignments: Sequence[Assignment], select: str) -> None:
+        parts = ["true"]
+        for column in (each.column for each in assignments if each.merge_json):
+            stored = f"{self.name(table)} SEMI JOIN ({select}) USING (id)"
+            parts = self.workbench.parts_to_merge(column, f"({select})", stored)
+        for part in parts:
+            super().update(table, assignments, f"SELECT * FROM ({select}) WHERE {part}")  # noqa: S608
 
     @contextlib.contextmanager
     def staged(self, select: str) -> Iterator[str]:
