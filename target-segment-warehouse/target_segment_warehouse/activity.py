@@ -184,9 +184,13 @@ class Activity:
         # Views of ours that had to go for a column's new type: also those that are kept no longer.
         gone = self._views - self._warehouse.own_views
         tables = self._catalog.event_tables()
-        if tables and (self._mode == "view" or ACTIVITY in gone):
+        # It stays, empty, when the last event collection becomes one of objects.
+        is_there = ACTIVITY in self._views or self._catalog.columns(ACTIVITY) is not None
+        if not tables and not is_there:
+            pass
+        elif self._mode == "view" or ACTIVITY in gone:
             self._keep_view(ACTIVITY, tables)
-        elif tables and self._mode == "table":
+        elif self._mode == "table":
             self._prepare_table()
         for alias, name in ALIASES.items():
             columns = self._catalog.columns(name)
@@ -291,6 +295,12 @@ class Activity:
                     expression = f"CAST(NULL AS {self._warehouse.physical(type_)})"
                 selected.append(f"{expression} AS {quote(name)}")
             parts.append(f"SELECT {', '.join(selected)} FROM {self._warehouse.name(table)}")  # noqa: S608
+        if not parts:
+            none = (
+                f"CAST(NULL AS {self._warehouse.physical(type_)}) AS {quote(name)}"
+                for name, type_ in types.items()
+            )
+            parts.append(f"SELECT {', '.join(none)} WHERE false")
         return " UNION ALL ".join(parts)
 
     def _as(self, column: str, old: Type | None, new: Type) -> str:

@@ -58,6 +58,21 @@ def test_events_become_objects_where_the_schema_says_so(
     assert warehouse.rows("activity", "id") == ["c"]
 
 
+@pytest.mark.parametrize("activity", ["view", "table"])
+@pytest.mark.parametrize("is_one_run", [True, False])
+def test_activity_is_empty_when_the_last_events_become_objects(
+    warehouse: Warehouse, activity: str, *, is_one_run: bool
+) -> None:
+    first, second = [events("t"), record("t", id="1", n=1)], [schema("t"), record("t", id="2", n=2)]
+    for messages in [first + second] if is_one_run else [first, second]:
+        warehouse.load(*messages, activity=activity, max_batch_rows=1)
+    assert warehouse.rows("activity", "id") == []
+    warehouse.load(schema("t"), record("t", id="3"), activity=activity)
+    assert warehouse.rows("activity", "id") == []
+    warehouse.load(events("u"), record("u", id="4"), activity=activity)
+    assert warehouse.rows("activity", "id") == ["4"]
+
+
 def test_what_is_hoisted_follows_the_schema(warehouse: Warehouse) -> None:
     warehouse.load(
         schema("t"),
