@@ -16,9 +16,6 @@ from tap_sendgrid.api.errors import NotFound, SendGridError, UnexpectedAnswer
 _EMPTY_PAGES = 50
 #: How often rows that moved are read from the start before it is given up.
 _TRIES_MOVED = 3
-#: Lengths at which servers cap pages: a first page of one of them may not be the last, though
-#: more rows were asked for.
-_CAPS = frozenset({10, 20, 25, 30, 40, 50, 100, 150, 200, 250, 300, 400, 500})
 
 
 class PagesIgnored(SendGridError):
@@ -75,12 +72,12 @@ def offset_pages(
     params: Params | None = None,
     overlap: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """Rows by limit and offset: the last page is the one shorter than ``limit``.
+    """Rows by limit and offset: the last page is shorter than the first, or empty.
 
     How many rows a page may have is not documented for every endpoint (/v3/campaigns,
-    /v3/asm/suppressions, /v3/subusers). So with an ``overlap``, a first page that is shorter but
-    has a length at which servers cap pages is not taken for the last: the page behind it is asked
-    for, and the last is then the one shorter than the first.
+    /v3/asm/suppressions, /v3/subusers). So a first page with fewer rows than were asked for may be
+    as long as the server lets it be, and is not taken for the last: the page behind it is asked
+    for.
 
     Args:
         client: Who asks.
@@ -94,7 +91,7 @@ def offset_pages(
             given, once more.
 
     Raises:
-        PagesIgnored: The second page is the first one again.
+        PagesIgnored: The second page is the first one again, and that is full.
         PagesMoved: Rows were passed over each time.
     """
     offset, moved, size, again = 0, 0, limit, overlap
@@ -105,12 +102,13 @@ def offset_pages(
         rows = rows_of(answer, key)
         if first is None:
             first = rows
-            capped = overlap and len(rows) < limit and len(rows) in _CAPS
-            size = len(rows) if capped else limit
+            size = min(len(rows), limit)
             again = min(overlap, size // 2)
         elif answer is None:
             raise UnexpectedAnswer(f"SendGrid's answer to {path} is null from row {offset} on.")
         elif rows and rows == first:
+            if size < limit:  # the same rows whatever is asked for: these are all
+                return
             raise PagesIgnored(f"SendGrid does not page {path}: limit and offset change nothing.")
         elif tail and not any(row in tail for row in rows):
             moved += 1
@@ -123,7 +121,7 @@ def offset_pages(
             offset, tail, first = 0, [], None
             continue
         yield from (row for row in rows if row not in tail)
-        if len(rows) != size:  # shorter: the last page; longer: the limit was ignored, this is all
+        if not rows or len(rows) != size:  # longer: the limit was ignored, and this is all
             return
         tail = rows[-again:] if again else []
         offset += size - again

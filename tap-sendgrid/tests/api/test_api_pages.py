@@ -114,22 +114,33 @@ class Capped(Rows):
         return super().get(path, params)[: self.cap]
 
 
-@pytest.mark.parametrize("cap", [10, 25, 50, 100, 200])
-@pytest.mark.parametrize("total", [0, 9, 10, 99, 100, 101, 350, 400])
+@given(st.integers(0, 60), st.integers(1, 12), st.integers(1, 12), st.integers(0, 8))
 def test_a_server_that_caps_pages_below_the_limit_does_not_end_a_list_early(
-    cap: int, total: int
+    total: int, limit: int, cap: int, overlap: int
 ) -> None:
+    limit += overlap
     client = Capped(list(range(total)), cap)
-    rows = list(offset_pages(client, "/x", limit=500, overlap=10))  # type: ignore[arg-type]
+    rows = list(offset_pages(client, "/x", limit=limit, overlap=overlap))  # type: ignore[arg-type]
     assert [row["n"] for row in rows] == list(range(total))
 
 
-@pytest.mark.parametrize(("total", "requests"), [(0, 1), (7, 1), (123, 1), (499, 1), (100, 2)])
-def test_only_a_page_of_a_usual_length_costs_a_second_request(total: int, requests: int) -> None:
+@pytest.mark.parametrize(("total", "requests"), [(0, 1), (1, 2), (7, 2), (499, 2), (500, 2)])
+def test_a_list_of_one_page_costs_one_more_request(total: int, requests: int) -> None:
     client = Rows(list(range(total)))
     rows = list(offset_pages(client, "/x", limit=500, overlap=10))  # type: ignore[arg-type]
     assert len(rows) == total
     assert len(client.asked) == requests
+
+
+@pytest.mark.parametrize("total", [1, 7, 499])
+def test_a_short_list_that_is_not_paged_is_whole(total: int) -> None:
+    class Same(Rows):
+        def get(self, path: str, params: dict[str, Any] | None = None) -> Any:
+            return [{"n": n} for n in self.rows]
+
+    client = Same(list(range(total)))
+    rows = list(offset_pages(client, "/x", limit=500, overlap=10))  # type: ignore[arg-type]
+    assert [row["n"] for row in rows] == list(range(total))
 
 
 class Tokens:
