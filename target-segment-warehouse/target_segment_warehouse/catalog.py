@@ -241,6 +241,9 @@ class Catalog:
         # The three columns of every table are nobody's.
         existing |= {column: Owner((column,), "meta") for column in META}
         existing[OVERFLOW] = Owner((OVERFLOW,), "meta")
+        if None in existing.values():  # columns that somebody made
+            computed = self._warehouse.computed(name)
+            existing |= {column: Owner((column,), "computed") for column in computed}
         namer = ColumnNamer(self._warehouse.dialect.max_name_bytes, existing, stream.hoist)
         table = Table(name, stream.collection, columns, namer, is_new=is_new)
         for column, owner in owners.items():

@@ -290,6 +290,10 @@ class Warehouse(abc.ABC):
         """Whether the table has no rows."""
         return not self.query(f"SELECT 1 FROM {self.name(table)} LIMIT 1")  # noqa: S608
 
+    @abc.abstractmethod
+    def computed(self, table: str) -> set[str]:
+        """Columns that the engine fills itself, and lets nobody write."""
+
     def forbids_repeats(self, table: str) -> bool:
         """Whether the engine sees to it that no value of some column is in the table twice."""
         return self.dialect.enforces_keys

@@ -218,11 +218,40 @@ class DuckDB(Warehouse):
         return bool(found)
 
     def change_type(self, table: str, column: str, old: Type | None, new: Type) -> bool:
+        # To be asked beforehand: an attempt that fails takes the transaction with it.
+        if self._is_depended_upon(table, column):
+            return False
         self.execute(
             f"ALTER TABLE {self.name(table)} ALTER COLUMN {quote(column)} "
             f"SET DATA TYPE {self.physical(new)} USING {self.widening(column, old, new)}"
         )
         return True
+
+    def _is_depended_upon(self, table: str, column: str) -> bool:
+        """Whether something that somebody made keeps DuckDB from changing a column."""
+        here = self._is_here()
+        this, that = (
+            f"{here} AND lower({name}) = lower({literal(table)})"
+            for name in ("table_name", "referenced_table")
+        )
+        has_column = f"list_contains(constraint_column_names, {literal(column)})"
+        found = self.query(
+            f"SELECT 1 FROM duckdb_indexes() WHERE {this} "  # noqa: S608
+            f"UNION ALL SELECT 1 FROM duckdb_columns() WHERE {this} AND is_generated "
+            f"UNION ALL SELECT 1 FROM duckdb_constraints() WHERE {this} AND {has_column} "
+            "AND constraint_type <> 'NOT NULL' "
+            f"UNION ALL SELECT 1 FROM duckdb_constraints() WHERE {that} LIMIT 1"
+        )
+        return bool(found)
+
+    def computed(self, table: str) -> set[str]:
+        where = f"{self._is_here()} AND lower(table_name) = lower({literal(table)})"
+        return {
+            self.folded(str(column))
+            for (column,) in self.query(
+                f"SELECT column_name FROM duckdb_columns() WHERE {where} AND is_generated"  # noqa: S608
+            )
+        }
 
     def stamp_text(self, expression: str) -> str:
         return stamp_text(expression)

@@ -170,6 +170,14 @@ class Postgres(Warehouse):
                 columns[column] = type_
         return found
 
+    def computed(self, table: str) -> set[str]:
+        found = self.query(
+            "SELECT attname::text FROM pg_attribute "  # noqa: S608
+            f"WHERE attrelid = to_regclass({literal(self.name(table))}) AND attnum > 0 "
+            "AND (attgenerated <> '' OR attidentity = 'a')"
+        )
+        return {column for (column,) in found}
+
     def logical(self, physical: str) -> Type | None:
         return _LOGICAL.get(physical)
 
