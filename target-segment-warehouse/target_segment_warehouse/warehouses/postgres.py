@@ -39,6 +39,8 @@ _DEPENDED_UPON = (
 # What it answers when a row has no room on a page, and when an index has no room for a value.
 _TOO_LARGE = ("program_limit_exceeded",)
 
+_ENCODINGS = {"UTF8", "SQL_ASCII"}  # the latter keeps bytes as they come
+
 
 class Postgres(Warehouse):
     """A schema of a Postgres database.
@@ -100,6 +102,16 @@ class Postgres(Warehouse):
                 f"Postgres cannot be reached: {_reason(error)} Check the setting "
                 "'warehouse_url', and that the server runs and accepts this user."
             ) from None
+        # The driver writes UTF-8, and reads it, whatever the session's encoding is.
+        self.execute("SET client_encoding TO 'UTF8'")
+        ((encoding, database),) = self.query("SELECT getdatabaseencoding(), current_database()")
+        if encoding not in _ENCODINGS:
+            self.close()
+            raise WarehouseError(
+                f"The database {database} is encoded in {encoding}, which has not every character: "
+                "make one for the warehouse with ENCODING 'UTF8' TEMPLATE template0."
+            )
+        self.commit()
 
     def _lock(self) -> None:
         """Let one run at a time write to the schema, until commit; readers never wait."""
