@@ -16,7 +16,7 @@ from target_segment_warehouse.naming import ColumnNamer, Owner, Path, TableNamer
 from target_segment_warehouse.sqltext import literal
 from target_segment_warehouse.streams import Collection, Stream
 from target_segment_warehouse.types import Type
-from target_segment_warehouse.warehouses.base import Warehouse
+from target_segment_warehouse.warehouses.base import Warehouse, WarehouseError
 
 COLLECTIONS = "_collections"
 COLUMNS = "_columns"
@@ -62,6 +62,7 @@ class Table:
         columns_of: The columns that the table has for a property: its own, and siblings.
         members: Names, given in this flush, of properties that have no column but are in
             ``_overflow``.
+        notices: What people should know of.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Table:
         self.is_new = is_new
         self.columns_of: dict[Path, list[str]] = defaultdict(list)
         self.members: set[str] = set()
+        self.notices: list[str] = []
         self._is_made = not is_new
 
     def add_columns(self, warehouse: Warehouse, columns: Mapping[str, Type]) -> dict[str, Type]:
@@ -127,12 +129,11 @@ class Catalog:
         self._warehouse = warehouse
         self.rows_changed = False
         self._physical = warehouse.tables()
+        self.views = warehouse.views()
+        self._tables: dict[str, Table] = {}
+        self._others: dict[str, dict[str, Type | None]] = {}
         for table, columns in _TABLES.items():
-            if table not in self._physical:
-                warehouse.create_table(table, dict.fromkeys(columns, Type.TEXT), key=None)
-            elif missing := [name for name in columns if name not in self._physical[table]]:
-                # Made by an earlier release.
-                warehouse.add_columns(table, dict.fromkeys(missing, Type.TEXT))
+            self.keep(table, dict.fromkeys(columns, Type.TEXT))
         self._owners: dict[str, dict[str, Owner]] = defaultdict(dict)
         for table, column, path, variant in self._read(COLUMNS):
             owners = self._owners[warehouse.folded(table)]
@@ -149,10 +150,7 @@ class Catalog:
         self._unsaved: dict[str, None] = {}
         taken: dict[str, Owner | None] = dict.fromkeys(self._physical)
         taken |= {table: Owner((entry.stream,)) for table, entry in self._collections.items()}
-        self.views = warehouse.views()
         self._namer = TableNamer(warehouse.dialect.max_name_bytes, taken, self.views)
-        self._tables: dict[str, Table] = {}
-        self._others: dict[str, dict[str, Type | None]] = {}
 
     def table(self, stream: Stream) -> Table:
         """The stream's table, as its SCHEMA is now; one that is not there has still to be made."""
@@ -173,6 +171,29 @@ class Catalog:
             for name, entry in sorted(self._collections.items())
             if entry.collection is Collection.EVENT and name in self._physical
         }
+
+    def keep(self, table: str, columns: Mapping[str, Type]) -> None:
+        """See to it that a table of the target's own, of no stream, is there with its columns.
+
+        Raises:
+            WarehouseError: If somebody else has something of that name.
+        """
+        present = self.columns(table)
+        missing = {n: t for n, t in columns.items() if present is None or n not in present}
+        fits = present is None or (
+            len(missing) < len(columns) and all(present.get(n, t) is t for n, t in columns.items())
+        )
+        if not fits or table in self.views:
+            raise WarehouseError(
+                f"{self._warehouse.schema}.{table} is not this target's, which keeps a table of "
+                "that name: rename it, or set 'default_target_schema' to another schema."
+            )
+        if present is None:
+            self._warehouse.create_table(table, columns, key=None)
+            self.created(table, columns)
+        elif missing:  # made by an earlier release
+            self._warehouse.add_columns(table, missing)
+            present.update(missing)
 
     def columns(self, table: str) -> dict[str, Type | None] | None:
         """The columns of any table of the schema; None if there is no such table."""
@@ -195,6 +216,10 @@ class Catalog:
         None if the latest rows have another version.
         """
         return self._collections[table].version.get(str(version))
+
+    def latest_version(self, table: str) -> int | None:
+        """The version that the latest rows have, if they have one."""
+        return max(map(int, self._collections[table].version), default=None)
 
     def begin_version(self, table: str, version: int, stamp: str) -> None:
         """Note that rows of a version come, the first of them at this time."""
@@ -260,6 +285,11 @@ class Catalog:
         )
         if entry != known:
             self._store(table.name, entry)
+            if known and known.key != entry.key and not table.is_new:
+                table.notices.append(
+                    f"key_properties were {known.key} and are {entry.key} now: rows that are "
+                    "there keep their ids, so that the same object may be there twice"
+                )
             if known.collection is not entry.collection if known else not table.is_new:
                 self.rows_changed = True
         table.collection = stream.collection

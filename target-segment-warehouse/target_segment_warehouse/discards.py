@@ -50,8 +50,7 @@ def write_discards(
     """Append discards, in the transaction of the rows that they come from."""
     if not discards:
         return
-    if catalog.columns(DISCARDS) is None:
-        warehouse.create_table(DISCARDS, _COLUMNS, key=None)
+    catalog.keep(DISCARDS, _COLUMNS)
     rows = [
         (run_id, discard.table, discard.row, discard.column, discard.value, discard.reason, now)
         for discard in discards
@@ -63,6 +62,6 @@ def write_discards(
         for number, type_ in enumerate(_COLUMNS.values())
     )
     warehouse.execute(
-        f"INSERT INTO {warehouse.name(DISCARDS)} "  # noqa: S608
+        f"INSERT INTO {warehouse.name(DISCARDS)} ({', '.join(_COLUMNS)}) "  # noqa: S608
         f"SELECT {selected} FROM (VALUES {values}) AS v({names})"
     )

@@ -253,6 +253,16 @@ class _Flush:
             logger.info("ACTIVATE_VERSION for '%s' is left aside.", stream.name)
             return
         table = self._catalog.table(stream)
+        latest = self._catalog.latest_version(table.name)
+        if latest is not None and latest > version:
+            logger.warning(
+                "ACTIVATE_VERSION %s for '%s' is left aside: rows of version %s have come, which "
+                "it would remove.",
+                version,
+                stream.name,
+                latest,
+            )
+            return
         hard = self._settings.options.hard_delete
         entry = activate(self.warehouse, self._catalog, table, version, self._stamp(), hard=hard)
         if entry is None:

@@ -116,11 +116,7 @@ class Report:
                 loaded (W40).
             problem: Why the run failed.
         """
-        existing = catalog.columns(REPORTS)
-        if existing is None:
-            warehouse.create_table(REPORTS, COLUMNS, key=None)
-        elif missing := {n: t for n, t in COLUMNS.items() if n not in existing}:
-            warehouse.add_columns(REPORTS, missing)
+        catalog.keep(REPORTS, COLUMNS)
         name = warehouse.name(REPORTS)
         warehouse.execute(f"DELETE FROM {name} WHERE run_id = {literal(self.run_id)}")  # noqa: S608
         now = datetime.now(UTC)

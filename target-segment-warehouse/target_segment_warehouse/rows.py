@@ -155,7 +155,7 @@ class RowLoader:
             deleted=merged.deleted,
             new_columns=tuple(typed.layout.added),
             widened=tuple(typed.layout.widened),
-            notices=tuple(typed.layout.notices),
+            notices=(*table.notices, *typed.layout.notices),
         )
 
     def _discard(self, staged: Staged, table: Table, layout: Layout) -> None:

@@ -165,7 +165,13 @@ class Postgres(Warehouse):
         return self._columns("c.relkind IN ('r', 'p')")
 
     def views(self) -> dict[str, dict[str, str]]:
-        return self._columns("c.relkind NOT IN ('r', 'p')")
+        found = self._columns("c.relkind NOT IN ('r', 'p')")
+        # A table brings a type of its name, which must be free too.
+        types = self.query(
+            "SELECT t.typname::text FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace "  # noqa: S608
+            f"WHERE n.nspname = {literal(self.schema)} AND t.typrelid = 0 AND t.typelem = 0"
+        )
+        return found | {name: {} for (name,) in types if name not in found}
 
     def _columns(self, which: str) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}

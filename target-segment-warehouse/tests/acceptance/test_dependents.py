@@ -1,4 +1,4 @@
-"""What a user makes of our tables: indexes, constraints, columns that are computed."""
+"""What a user makes beside our tables: indexes, constraints, computed columns, other relations."""
 
 from __future__ import annotations
 
@@ -79,3 +79,36 @@ def test_a_column_that_computes_itself_is_left_to_its_maker(
     (ours,) = (name for name in rows["1"] if name.startswith("mine_"))
     assert [rows[key][ours] for key in ("1", "2")] == ["theirs 1", "theirs 2"]
     assert rows["2"]["mine"] == second
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW wh.sync_reports AS SELECT 1 AS run_id",
+        "CREATE TABLE wh.sync_reports (run_id int, status int)",
+        "CREATE TABLE wh.sync_reports (mine int)",
+        "CREATE VIEW wh._columns AS SELECT 1 AS table_name",
+        "CREATE TABLE wh._collections (table_name int)",
+        "CREATE TABLE wh._discards (id int)",
+    ],
+)
+def test_somebody_s_relation_of_a_name_that_the_target_needs(
+    warehouse: Warehouse, statement: str
+) -> None:
+    warehouse.execute("CREATE SCHEMA wh")
+    warehouse.execute(statement)
+    lines = [schema("t"), record("t", id="1", at="9999999-01-01", text="a\x00b\ud800")]
+    result = warehouse.run(*lines).failed("is not this target's")
+    assert "default_target_schema" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
+@pytest.mark.parametrize("kind", ["ENUM ('a')", "(a int)", "RANGE (SUBTYPE = int)"])
+def test_a_type_of_somebody_s_with_the_name_of_a_stream(warehouse: Warehouse, kind: str) -> None:
+    warehouse.execute("CREATE SCHEMA wh")
+    warehouse.execute(f"CREATE TYPE wh.t AS {kind}")
+    for n in (1, 2):
+        warehouse.load(schema("t"), record("t", id=str(n)))
+    (ours,) = (name for name in warehouse.relations() if name.startswith("t_"))
+    assert warehouse.count(ours) == 2

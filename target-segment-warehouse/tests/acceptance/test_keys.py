@@ -62,3 +62,14 @@ def test_keys_longer_than_an_index_takes(warehouse: Warehouse) -> None:
     assert warehouse.rows("t", "n") == [0, 1, 2, 3]
     everything = {value for row in warehouse.rows("t") for value in row.values()}
     assert everything >= set(keys)
+
+
+def test_another_key_is_told(warehouse: Warehouse) -> None:
+    first = warehouse.load(schema("t"), record("t", id="1", acc="x"))
+    assert "key_properties" not in first.stderr
+    two = schema("t", keys=["id", "acc"])
+    second = warehouse.load(two, record("t", id="1", acc="x"))
+    assert set(warehouse.by_id("t")) == {"1", "1_x"}
+    assert 'key_properties were ["id"] and are ["id", "acc"] now' in second.stderr
+    third = warehouse.load(two, record("t", id="2", acc="x"))
+    assert "key_properties" not in third.stderr

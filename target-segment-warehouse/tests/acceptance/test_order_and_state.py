@@ -151,6 +151,21 @@ def test_activate_version_deletes_after_what_came_before(warehouse: Warehouse) -
     assert warehouse.rows("t", "id") == ["2", "3"]
 
 
+@pytest.mark.parametrize("is_one_run", [True, False])
+@pytest.mark.parametrize("hard_delete", [True, False])
+def test_an_old_version_activated_late_removes_nothing_newer(
+    warehouse: Warehouse, *, is_one_run: bool, hard_delete: bool
+) -> None:
+    rows = [{**record("t", id=str(version)), "version": version} for version in (1, 2)]
+    late = {"type": "ACTIVATE_VERSION", "stream": "t", "version": 1}
+    for lines in [[*rows, late]] if is_one_run else [rows, [late]]:
+        result = warehouse.load(schema("t"), *lines, hard_delete=hard_delete)
+    assert "ACTIVATE_VERSION 1" in result.stderr
+    rows = warehouse.by_id("t")
+    assert set(rows) == {"1", "2"}
+    assert not any(row.get("_sdc_deleted_at") for row in rows.values())
+
+
 def test_activate_version_first_and_a_crash_before_the_records(warehouse: Warehouse) -> None:
     config = {"hard_delete": True, "max_batch_rows": 1}
     old = [schema("t"), {**record("t", id="1"), "version": 1}]
