@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 import click
 from singer_sdk import Stream, Tap
@@ -33,6 +34,22 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from singer_sdk.helpers.capabilities import CapabilitiesEnum
+
+
+class _JsonFile(click.File):
+    """A file with an object of JSON; one that is none is named, without a traceback."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> IO[str]:
+        text = super().convert(value, param, ctx).read()
+        try:
+            found = json.loads(text)
+        except ValueError as problem:
+            self.fail(f"{value} is not JSON: {problem}", param, ctx)
+        if not isinstance(found, dict):
+            self.fail(f"{value} has no object of JSON.", param, ctx)
+        return io.StringIO(text)
 
 
 class TapSendGrid(Tap):
@@ -170,6 +187,17 @@ class TapSendGrid(Tap):
     # Command line
 
     @classmethod
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
+        """``--config``: a file that cannot be read is named, without a traceback."""
+        for path in value:
+            try:
+                super().cb_config(ctx, param, (path,))
+            except (OSError, ValueError, TypeError) as problem:
+                text = f"{path} cannot be read as an object of JSON: {problem}"
+                raise click.BadParameter(text, ctx, param) from None
+        return super().cb_config(ctx, param, value)
+
+    @classmethod
     def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
         """``--test``: the doctor; exit code 1 when something keeps a sync from doing its work."""
         if value != CliTestOptionValue.All.value:
@@ -194,6 +222,8 @@ class TapSendGrid(Tap):
         command = super().get_singer_command()
         for option in command.params:
             option.is_eager = option.is_eager or option.name == "catalog"
+            if option.name in {"catalog", "state"}:
+                option.type = _JsonFile()
         return command
 
     @classmethod

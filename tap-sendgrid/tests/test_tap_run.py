@@ -201,6 +201,19 @@ def test_about_describes_every_setting() -> None:
     assert all(settings[name].get("title") and settings[name].get("description") for name in ours)
 
 
+@pytest.mark.parametrize("text", ["", '{"a": 1,}', "[1]", "\x00", None])
+@pytest.mark.parametrize("option", ["--config", "--catalog", "--state"])
+def test_a_file_that_is_no_json_is_named(tmp_path: Path, option: str, text: str | None) -> None:
+    file = tmp_path / "given.json"
+    if text is not None:
+        file.write_text(text)
+    done = command("--config=ENV", option, str(file), env=CLEAN)
+    assert done.returncode == 2
+    assert option in done.stderr
+    assert str(file) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_rejected_key_exits_1_without_a_traceback(simulator: Simulator, tmp_path: Path) -> None:
     env = environment(simulator, tmp_path, TAP_SENDGRID_API_KEY="SG.no.secretpart")
     done = command("--config=ENV", env=env)

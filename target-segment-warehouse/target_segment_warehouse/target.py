@@ -227,6 +227,17 @@ class TargetSegmentWarehouse(Target):
         return command
 
     @classmethod
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:
+        """``--config``: a file that cannot be read is named, without a traceback."""
+        for path in value:
+            try:
+                super().cb_config(ctx, param, (path,))
+            except (OSError, ValueError, TypeError) as problem:
+                text = f"{path} cannot be read as an object of JSON: {problem}"
+                raise click.BadParameter(text, ctx, param) from None
+        return super().cb_config(ctx, param, value)
+
+    @classmethod
     def invoke(cls, *, report: int | None = None, **options: Any) -> None:
         """Run; what can go wrong is told in a line, without the code that it passed through."""
         sys.setswitchinterval(SWITCH_SECONDS)

@@ -61,3 +61,15 @@ def test_as_a_module(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "nonsense" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize("text", ["", '{"a": 1,}', "[1]", "\x00", None])
+def test_a_config_that_is_no_json_is_named(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "config.json"
+    if text is not None:
+        file.write_text(text)
+    command = [sys.executable, "-m", "target_segment_warehouse", "--config", str(file)]
+    done = subprocess.run(command, input="", capture_output=True, text=True)
+    assert done.returncode == 2
+    assert str(file) in done.stderr
+    assert "Traceback" not in done.stderr
