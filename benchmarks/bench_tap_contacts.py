@@ -173,7 +173,7 @@ def taps(folder: Path, config: dict[str, str]) -> Iterator[tuple[str, str, list[
     (folder / "catalog.json").write_text(json.dumps(catalog))
     (folder / "config.json").write_text(json.dumps(config))
     arguments = ["--config", str(folder / "config.json")]
-    ours = "from tap_sendgrid.tap import TapSendGrid; TapSendGrid.cli()"
+    ours = "from tap_sendgrid.__main__ import main; main()"
     chosen = ["--catalog", str(folder / "catalog.json")]
     yield "tap-sendgrid", "ours", [sys.executable, "-c", ours, *arguments, *chosen]
     here = [sys.executable, str(Path(__file__).resolve())]

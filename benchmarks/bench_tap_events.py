@@ -163,7 +163,7 @@ def taps(folder: Path, url: str) -> Iterator[tuple[str, str, list[str]]]:
     config, catalog = folder / "config.json", folder / "catalog.json"
     config.write_text(json.dumps({"event_log_url": url}))
     write_catalog(catalog, url)
-    ours = "from tap_sendgrid.tap import TapSendGrid; TapSendGrid.cli()"
+    ours = "from tap_sendgrid.__main__ import main; main()"
     arguments = ["--config", str(config)]
     yield (
         "tap-sendgrid",

@@ -191,6 +191,13 @@ def test_discovery_with_a_key_and_no_network_is_quick() -> None:
     assert time.monotonic() - began < 10
 
 
+def test_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tap_sendgrid", "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("Usage: tap-sendgrid ")
+
+
 def test_about_describes_every_setting() -> None:
     done = command("--about", "--format=json", env=CLEAN)
     about = json.loads(done.stdout)

@@ -18,7 +18,7 @@ from tap_sendgrid.tap import TapSendGrid
 
 from .conftest import as_delivery, bookmarks, catalog_of, fill, last_state, records
 
-COMMAND = "from tap_sendgrid.tap import TapSendGrid; TapSendGrid.cli()"
+COMMAND = "from tap_sendgrid.__main__ import main; main()"
 
 
 class Tap:

@@ -17,7 +17,7 @@ from tap_sendgrid.tap import TapSendGrid
 
 from .conftest import Command, first_message_at, webhook_events
 
-TAP = "from tap_sendgrid.tap import TapSendGrid; TapSendGrid.cli()"
+TAP = "from tap_sendgrid.__main__ import main; main()"
 TARGET = (
     "from target_segment_warehouse.target import TargetSegmentWarehouse;"
     "TargetSegmentWarehouse.cli()"
