@@ -104,6 +104,28 @@ def test_without_any_marketing_scope_the_scope_is_named(serve: Serve) -> None:
     assert "marketing.read" in output.tap.report.failed["lists"]
 
 
+def test_a_subuser_that_is_none_holds_up_no_other(serve: Serve) -> None:
+    output = serve(subusers=("north",))("suppression_bounces", on_behalf_of=["nort", "north"])
+    failed = output.tap.report.failed
+    assert set(failed) == {"suppression_bounces of nort"}
+    assert "check the name in the setting on_behalf_of" in failed["suppression_bounces of nort"]
+    assert {record["subuser"] for record in output.records("suppression_bounces")} == {"north"}
+    states = output.bookmark("suppression_bounces")["partitions"]
+    moved = [state["context"] for state in states if "replication_key_value" in state]
+    assert moved == [{"subuser": "north"}]
+
+
+@pytest.mark.parametrize("status", [404, 503])
+def test_a_403_that_cannot_be_explained_holds_up_no_other(serve: Serve, status: int) -> None:
+    run = serve(scopes=("templates.read",), templates=2)
+    run.simulator.faults.append(Fault("status", path="/v3/scopes", status=status, times=99))
+    output = run("suppression_bounces", "templates")
+    assert set(output.tap.report.failed) == {"suppression_bounces"}
+    assert "403" in output.tap.report.failed["suppression_bounces"]
+    assert output.bookmark("suppression_bounces") == {}
+    assert output.records("templates")
+
+
 def test_the_wrong_generation_by_setting_is_told(serve: Serve) -> None:
     output = serve(generation="legacy")("lists", api_generation="marketing")
     assert "api_generation" in output.tap.report.failed["lists"]

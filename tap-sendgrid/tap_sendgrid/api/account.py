@@ -9,8 +9,10 @@ import requests
 from tap_sendgrid.api import scopes
 from tap_sendgrid.api.client import Client, new_session
 from tap_sendgrid.api.errors import (
+    MISREAD,
     Forbidden,
     IPRestricted,
+    RunStopper,
     SendGridError,
     UnknownSubuser,
     WrongGeneration,
@@ -87,8 +89,20 @@ class Account:
         return self._fields
 
     def explain(self, problem: Forbidden, needed: tuple[str, ...], what: str) -> SendGridError:
-        """The better name of a 403: missing scope, wrong generation, address not allowed."""
-        better = scopes.explain(problem, self.scopes(), needed, what)
+        """The better name of a 403: missing scope, wrong generation, unknown subuser.
+
+        Raises:
+            RunStopper: The address is not allowed, or the key is no longer good.
+        """
+        try:
+            held = self.scopes()
+        except UnknownSubuser as unknown:
+            return unknown
+        except RunStopper:
+            raise
+        except (SendGridError, *MISREAD):  # then the 403 stands as it is: it is what went wrong
+            return problem
+        better = scopes.explain(problem, held, needed, what)
         chosen = self.settings.generation
         if better is problem and chosen != "auto" and needed in (scopes.MARKETING, scopes.LEGACY):
             return WrongGeneration(
