@@ -27,6 +27,8 @@ from tap_sendgrid.objects.values import instant, iso_now
 from tap_sendgrid.schemas.columns import Column, names, object_schema
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from singer_sdk.helpers.types import Context
 
     from tap_sendgrid.api.account import Account
@@ -157,20 +159,23 @@ class ObjectStream(Stream):
         context: Context | None,
     ) -> Iterator[Record]:
         """Those of the found records that are to be emitted; keeps the newest time in ``times``."""
-        start = self.start(context) if self.replication_key else None
-        oldest = instant(self.config["start_date"]) if self.config.get("start_date") else None
+        since = None if self.marks_deletes else self.since(context, memory)
         for raw in found:
             record = self.complete(raw, context)
             updated = record.get(self.replication_key) if self.replication_key else None
-            known = memory.is_known(record)
             if updated:
+                if since and instant(updated) < since:
+                    continue  # without a trace: what is remembered counts as emitted
                 times[:] = [max(*times, updated, key=instant) if times else updated]
-                # What is remembered tells changes better than a time; start_date holds always.
-                since = start if memory.is_empty else oldest
-                if since and instant(updated) < since and not self.marks_deletes:
-                    continue
-            if not known or self.marks_deletes:
+            if not memory.is_known(record) or self.marks_deletes:
                 yield self.finish(record)
+
+    def since(self, context: Context | None, memory: ContentMemory) -> datetime | None:
+        """The aware moment before which objects are left out; None: none are."""
+        # What is remembered tells changes better than a time; start_date holds always.
+        if self.replication_key and memory.is_empty:
+            return self.start(context)
+        return instant(self.config["start_date"]) if self.config.get("start_date") else None
 
     def enrich(self, account: Account, records: Iterator[Record]) -> Iterator[Record]:
         """The changed records with what only further requests tell."""
@@ -225,7 +230,7 @@ class ObjectStream(Stream):
         record["received_at"] = iso_now()
         return record
 
-    def start(self, context: Context | None) -> Any:
+    def start(self, context: Context | None) -> datetime | None:
         """The aware moment to read from: the later of bookmark and start_date; None: all."""
         value = self.get_starting_replication_key_value(context)
         return instant(value) if value else None

@@ -173,6 +173,15 @@ def test_campaigns_before_start_date_are_left_out(serve: Serve) -> None:
     assert again.of("RECORD") == []
 
 
+def test_an_earlier_start_date_brings_what_was_left_out(serve: Serve) -> None:
+    run = serve(campaigns=12)
+    every = run("campaigns").records("campaigns")
+    times = sorted(record["updated_at"] for record in every)
+    late = run("campaigns", start_date=times[6])
+    early = run("campaigns", start_date=times[2], state=late.state)
+    assert {r["updated_at"] for r in early.records("campaigns")} == set(times[2:6])
+
+
 def test_a_bookmark_edited_by_hand_is_obeyed(serve: Serve) -> None:
     run = serve(campaigns=6)
     state = run("campaigns").state

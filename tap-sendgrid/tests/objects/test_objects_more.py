@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -16,9 +18,10 @@ from tap_sendgrid.objects import object_stream_classes
 from tap_sendgrid.tap import TapSendGrid
 
 if TYPE_CHECKING:
-    from conftest import TapRunner
+    from conftest import Answer, TapRunner
 
     Serve = Callable[..., TapRunner]
+    Pretend = Callable[[Answer], TapRunner]
 
 LISTS = {
     "suppression_bounces": "bounces",
@@ -214,6 +217,54 @@ def test_late_counts_of_the_last_week_are_read_again(serve: Serve) -> None:
     assert request.query["start_date"] == first.date().isoformat()
     assert request.query["limit"] == "500"
     assert again.of("RECORD") == []
+
+
+def days_of_categories(path: str, opens: Callable[[date], int]) -> list[dict[str, Any]]:
+    """What ``/v3/categories/stats`` answers."""
+    query = parse_qs(urlsplit(path).query)
+    first, last = (date.fromisoformat(query[name][0]) for name in ("start_date", "end_date"))
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    return [
+        {
+            "date": day.isoformat(),
+            "stats": [
+                {"type": "category", "name": name, "metrics": {"opens": opens(day)}}
+                for name in query["categories"]
+            ],
+        }
+        for day in days
+    ]
+
+
+@pytest.mark.parametrize("categories", [20, 30])  # 366 days of 30 are more rows than remembered
+def test_late_counts_are_not_lost_when_there_are_many_rows(
+    pretend: Pretend, categories: int
+) -> None:
+    late = datetime.now(UTC).date() - timedelta(days=3)
+    names = [f"c{n}" for n in range(categories)]
+    opens = {late: 5}
+
+    def answer(_: str, path: str) -> tuple[int, dict[str, str], bytes]:
+        if path.startswith("/v3/categories/stats"):
+            body = days_of_categories(path, lambda day: opens.get(day, 1))
+        else:
+            offset = int(parse_qs(urlsplit(path).query)["offset"][0])
+            body = [{"category": name} for name in names[offset:]]
+        return 200, {}, json.dumps(body).encode()
+
+    run = pretend(answer)
+    state = run("category_stats").state
+    opens[late] = 7
+    again = run("category_stats", state=state)
+    changed = [r for r in again.records("category_stats") if r["opens"] == 7]
+    assert len(changed) == categories
+    assert run("category_stats", state=again.state).of("RECORD") == []
+
+
+def test_the_day_of_start_date_counts_whole(serve: Serve) -> None:
+    start = datetime.now(UTC) - timedelta(days=3)
+    output = serve(messages=5)("global_stats", start_date=f"{start:%Y-%m-%d}T23:00:00Z")
+    assert len(output.records("global_stats")) == 4
 
 
 def test_statistics_start_at_start_date(serve: Serve) -> None:
