@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -60,9 +61,16 @@ class Output:
 
 
 class Stub:
-    """A server in SendGrid's place that answers what no SendGrid should."""
+    """A server in SendGrid's place that answers what no SendGrid should.
+
+    Attributes:
+        skew: How many seconds its clock, which the header Date tells, is ahead of ours.
+        pause: Seconds between the headers and the body of an answer.
+    """
 
     def __init__(self, answer: Answer) -> None:
+        self.skew = 0.0
+        self.pause = 0.0
         self.api_key = "SG.keyidkeyidkeyidkeyidk.secret"
         self.requests: list[str] = []
         stub = self
@@ -76,9 +84,13 @@ class Stub:
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.end_headers()
+                time.sleep(stub.pause)
                 self.wfile.write(body)
 
             do_POST = do_GET
+
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return super().date_time_string(timestamp or time.time() + stub.skew)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -143,8 +155,6 @@ class TapRunner:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Waits are shortened; the list fills with the seconds that were asked for."""
-    import time
-
     waits: list[float] = []
 
     def sleep(seconds: float) -> None:

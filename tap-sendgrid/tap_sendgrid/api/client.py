@@ -114,7 +114,8 @@ class Client:
         self._timeout = timeout
         self.sleep = sleep or default_sleep
         self._clock_offset = timedelta(0)
-        self._limits = RateLimits(self._sleep_for_limit)
+        # Resets are told in SendGrid's time, and clocks of machines are off by minutes.
+        self._limits = RateLimits(self._sleep_for_limit, lambda: self.server_now().timestamp())
 
     def __repr__(self) -> str:
         return f"Client({self.api_url!r}, on_behalf_of={self.on_behalf_of!r})"
@@ -231,7 +232,7 @@ class Client:
     def _send(self, method: str, path: str, params: Params | None, body: Any) -> requests.Response:
         if not self._key_is_plain:
             raise InvalidCredentials(self.api_url, "it has characters that no key has")
-        started = time.monotonic()
+        asked_at, started = datetime.now(UTC), time.monotonic()
         headers = dict(self._headers)
         data: bytes | None = None
         if body is not None:
@@ -246,7 +247,7 @@ class Client:
             timeout=self._timeout,
             allow_redirects=False,
         )
-        self._read_clock(response.headers.get("Date"))
+        self._read_clock(response.headers.get("Date"), asked_at + response.elapsed)
         logger.debug(
             "%s %s -> %d in %.0f ms, %d bytes, limit %s/%s",
             method,
@@ -263,10 +264,11 @@ class Client:
         logger.info("SendGrid's rate limit is reached: waiting %.0f s", seconds)
         self.sleep(seconds)
 
-    def _read_clock(self, date: str | None) -> None:
+    def _read_clock(self, date: str | None, answered_at: datetime) -> None:
+        """Compare the clocks at the time of the headers: the body may have taken long."""
         if date:
             with suppress(ValueError, TypeError):
-                self._clock_offset = parsedate_to_datetime(date) - datetime.now(UTC)
+                self._clock_offset = parsedate_to_datetime(date) - answered_at
 
     def _pause(self, failures: int, label: str, reason: str, asked: float | None = None) -> None:
         """Wait 1, 2, 4 … seconds, up to half of it by chance so that clients drift apart.

@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -43,7 +44,7 @@ class RateLimits:
 
     Args:
         sleep: Waits so many seconds; tests put their own in place.
-        clock: Gives the epoch seconds.
+        clock: Gives the epoch seconds, by the clock that the resets go by: SendGrid's.
     """
 
     def __init__(
@@ -115,17 +116,20 @@ class RateLimits:
             self._changed.notify_all()
 
     def wait_after_429(self, headers: Mapping[str, str], attempt: int) -> float:
-        """Wait as long as a 429 says, or until its reset; 1, 2, 4 … seconds when it names none.
+        """Wait as long as a 429 says, or until its reset.
+
+        Where it names none, or one that is past, which tells nothing: 1, 2, 4 … seconds.
 
         Returns:
             The seconds waited.
         """
         delay = self.retry_after(headers)
         if delay is None:
-            try:
-                delay = self._until(self._reset(headers))
-            except (KeyError, ValueError):
-                delay = min(2.0 ** (attempt - 1), 60.0)
+            delay = min(2.0 ** (attempt - 1), 60.0)
+            with suppress(KeyError, ValueError):
+                reset = self._reset(headers)
+                if reset > self._clock():
+                    delay = self._until(reset)
         self._sleep(delay)
         return delay
 

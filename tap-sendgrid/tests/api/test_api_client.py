@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -130,6 +131,39 @@ def test_a_429_waits_for_the_reset(simulator: Simulator) -> None:
     assert statuses.count(429) == 0  # the spent budget is known from the headers
     assert waits
     assert time.time() - began >= 0.9
+
+
+class Waited(Exception):
+    """Raised in place of waiting, with the seconds."""
+
+
+@pytest.mark.parametrize("skew", [-600, 0, 600])
+@pytest.mark.parametrize("status", [200, 429])
+def test_resets_go_by_sendgrids_clock(
+    pretend: Callable[..., Any], skew: float, status: int
+) -> None:
+    def answer(*_: str) -> tuple[int, dict[str, str], bytes]:
+        time.sleep(0.1)  # on the way, which is no part of the difference
+        reset = str(int(time.time() + skew) + 30)
+        return status, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}, b"{}"
+
+    def sleep(seconds: float) -> None:
+        raise Waited(seconds)
+
+    run = pretend(answer)
+    run.simulator.skew = skew
+    client = Client("SG.a.b", run.simulator.url, sleep=sleep)
+    with pytest.raises(Waited) as waited:
+        [client.get(LISTS) for _ in range(2)]
+    assert waited.value.args[0] == pytest.approx(31, abs=1)
+
+
+def test_a_body_that_takes_long_does_not_set_the_clock_back(pretend: Callable[..., Any]) -> None:
+    run = pretend(lambda *_: (200, {}, b"{}"))
+    run.simulator.pause = 2.0
+    client = Client("SG.a.b", run.simulator.url)
+    client.get(LISTS)
+    assert (client.server_now() - datetime.now(UTC)).total_seconds() > -1.5
 
 
 def test_a_429_that_comes_unannounced(simulator: Simulator, quick: list[float]) -> None:

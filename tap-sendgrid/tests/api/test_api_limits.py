@@ -80,6 +80,14 @@ def test_without_a_reset_the_waits_grow() -> None:
     assert [limits.wait_after_429({}, attempt) for attempt in (1, 2, 3, 9)] == [1, 2, 4, 60]
 
 
+def test_after_a_reset_that_is_past_the_waits_grow() -> None:
+    """It tells nothing: the clocks are apart, or others use the budget up."""
+    clock = Clock()
+    past = headers(0, clock.now - 3600)
+    limits = RateLimits(lambda _: None, lambda: clock.now)
+    assert [limits.wait_after_429(past, attempt) for attempt in (1, 2, 3, 9)] == [1, 2, 4, 60]
+
+
 @pytest.mark.parametrize("reset", ["1800000060000", "99999999999999", "nan", "inf"])
 def test_an_absurd_reset_is_not_waited_for(reset: str) -> None:
     """Milliseconds, for one; it must not make the next call wait for ever either."""
