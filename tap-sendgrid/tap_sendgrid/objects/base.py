@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from singer_sdk import Stream
@@ -88,6 +88,9 @@ class ObjectStream(Stream):
         """One partition per subuser; None: the account itself."""
         names = self._tap.api_settings.subusers if self.per_subuser else ()
         return [{"subuser": name} for name in names] or None
+
+    def get_batch_config(self, config: Mapping[str, Any]) -> None:
+        """None: objects pass as records. Files, which events pass in, know no versions."""
 
     def get_records(self, context: Context | None) -> Iterator[Record]:
         """Complete, changed records of one (sub)user."""

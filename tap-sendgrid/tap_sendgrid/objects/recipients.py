@@ -74,7 +74,7 @@ class RecipientsStream(MarketingStream):
     # Reading
 
     def changes(self, account: Account, context: Context | None) -> Iterator[Record]:
-        """Changed contacts as dictionaries: for stream maps, flattening, batch files and tests."""
+        """Changed contacts as dictionaries: for stream maps, flattening and tests."""
         for bodies in self._changed_bodies(account, context):
             for body in bodies:
                 record = body.record()

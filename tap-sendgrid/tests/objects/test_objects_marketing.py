@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -374,23 +372,19 @@ def test_concurrent_details_stay_within_the_limit(serve: Serve) -> None:
     assert [r.status for r in details] == [200] * 12  # never a 429
 
 
-def test_batch_files_hold_the_same_records(serve: Serve, tmp_path: Path) -> None:
-    run = serve(contacts=120)
+@pytest.mark.parametrize("encoding", ["jsonl", "parquet"])
+def test_objects_pass_as_records_beside_events_in_files(
+    serve: Serve, tmp_path: Path, encoding: str
+) -> None:
+    """Files know no versions, and without versions no deletes are found."""
     batch_config = {
-        "encoding": {"format": "jsonl", "compression": "gzip"},
+        "encoding": {"format": encoding, "compression": "none"},
         "storage": {"root": tmp_path.as_uri()},
     }
-    output = run("recipients", "lists", batch_config=batch_config)
-    rows = {}
+    run = serve(contacts=20)
+    output = run("recipients", "lists", batch_config=batch_config, detect_deletes=True)
+    assert output.of("BATCH") == []
+    assert (len(output.by_id("recipients")), len(output.by_id("lists"))) == (20, 3)
     for stream in ("recipients", "lists"):
-        (message,) = output.of("BATCH", stream)
-        (url,) = message["manifest"]
-        with gzip.open(url.removeprefix("file://")) as lines:
-            rows[stream] = [json.loads(line) for line in lines]
-    plain = run("recipients", "lists")
-    for stream, found in rows.items():
-        wanted = plain.by_id(stream)
-        assert len(found) == len(wanted)
-        for record in found:
-            del record["received_at"], wanted[record["id"]]["received_at"]
-            assert record == wanted[record["id"]]
+        (activated,) = output.of("ACTIVATE_VERSION", stream)
+        assert {m["version"] for m in output.of("RECORD", stream)} == {activated["version"]}
