@@ -33,6 +33,7 @@ _COMFORTABLE_ROWS: Final = 500  # half the cap: room for days that are busier th
 _DELIVERY_EVENTS: Final = 1_000
 _DELIVERY_BYTES: Final = 700_000  # SendGrid itself posts at 768 KB
 _PROGRESS_SECONDS: Final = 10.0
+_RECENT: Final = timedelta(hours=1)
 
 Fetched = MessageEvents | NotFound | UnexpectedAnswer
 
@@ -43,7 +44,8 @@ class Progress(msgspec.Struct):
     """Where an interrupted backfill was.
 
     Of the messages of ``since`` to ``position``, the events from ``events_since`` on are in the
-    log; None: nobody knows (stored by an earlier release).
+    log, as far as they had happened when the run ``began``; None: nobody knows (stored by an
+    earlier release).
     """
 
     source: str
@@ -51,6 +53,7 @@ class Progress(msgspec.Struct):
     position: datetime
     events_since: datetime | None = None
     subuser: str | None = None
+    began: datetime | None = None
 
     def covers(self, first: datetime, since: datetime) -> bool:
         """Whether a request for messages from ``first``, events from ``since`` on can go on."""
@@ -59,6 +62,10 @@ class Progress(msgspec.Struct):
             and self.events_since is not None
             and self.events_since <= since
         )
+
+    def is_recent(self, now: datetime) -> bool:
+        """Whether the messages that were read are taken to have no newer events."""
+        return self.began is not None and now - self.began <= _RECENT
 
 
 @dataclass(slots=True)
@@ -125,25 +132,32 @@ def backfill(
         EventLogError: The log cannot be written; likewise.
     """
     since, until = _whole_second(request.since), _whole_second(request.until) + _SECOND
-    first = since - request.lookback
-    start = first
+    first, now = since - request.lookback, datetime.now(UTC)
+    anew = Progress(source.name, first, first, since, source.subuser, now)
+    parts = [(first, until, anew)]
     stored = None if request.restart else _stored(log, source)
     if stored and stored.covers(first, since):
-        first, start = stored.since, min(stored.position, until)
+        start = min(stored.position, until)
         say(f"Going on from {_show(start)}, where the last run stopped (--restart begins anew)")
+        parts = [(start, until, msgspec.structs.replace(stored, events_since=since))]
+        if source.gives_event_ids and not stored.is_recent(now):
+            # Where messages are found by their last event, newer ones show up further on.
+            say("Messages from before that are asked for once more at the end: that run is old")
+            parts.append((first, start, anew))
     run = _Run(source, log, since.timestamp(), request.concurrency, is_known)
     shown_at = time.monotonic()
     with run.pool:
-        for window_start, window_end in run.windows(start, until):
-            progress = Progress(source.name, first, window_end, since, source.subuser)
-            log.put(PROGRESS_KEY, _ENCODER.encode(progress).decode())
-            if time.monotonic() - shown_at >= _PROGRESS_SECONDS:
-                shown_at = time.monotonic()
-                share = (window_end - start) / (until - start)
-                say(
-                    f"{_show(window_start)}  {share:4.0%}  {run.result.messages:,} messages, "
-                    f"{run.result.events.total():,} events"
-                )
+        for start, end, progress in parts:
+            for window_start, window_end in run.windows(start, end):
+                progress.position = window_end
+                log.put(PROGRESS_KEY, _ENCODER.encode(progress).decode())
+                if time.monotonic() - shown_at >= _PROGRESS_SECONDS:
+                    shown_at = time.monotonic()
+                    share = (window_end - start) / (end - start)
+                    say(
+                        f"{_show(window_start)}  {share:4.0%}  {run.result.messages:,} messages, "
+                        f"{run.result.events.total():,} events"
+                    )
     log.put(PROGRESS_KEY, "")
     return run.result
 

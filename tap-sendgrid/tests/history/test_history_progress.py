@@ -15,6 +15,8 @@ from tap_sendgrid.api.errors import SendGridError
 from tap_sendgrid.event_log import EventLog
 from tap_sendgrid.history.backfill import PROGRESS_KEY, Request, backfill
 from tap_sendgrid.history.logs import LogsSource
+from tap_sendgrid.history.messages import MessagesSource
+from tap_sendgrid.history.source import Source
 
 from .conftest import (
     MESSAGES,
@@ -77,6 +79,7 @@ def test_another_span_or_a_restart_begins_anew(simulator: Simulator, log: EventL
         "since": first.isoformat(),
         "events_since": first.isoformat(),
         "position": (first + timedelta(days=1)).isoformat(),
+        "began": datetime.now(UTC).isoformat(),
     }
     for request in ({"restart": True}, {"since": first - timedelta(hours=1)}):
         log.put(PROGRESS_KEY, json.dumps(stored))
@@ -116,8 +119,78 @@ def test_progress_of_another_kind_is_not_taken_up(
     first = first_message_at(simulator).isoformat()
     position = (first_message_at(simulator) + timedelta(days=1)).isoformat()
     stored = {"source": "/v3/logs", "since": first, "events_since": first, "position": position}
+    stored["began"] = datetime.now(UTC).isoformat()
     log.put(PROGRESS_KEY, json.dumps({**stored, **other}))
     assert run(simulator, log).messages == MESSAGES
+
+
+def half_done(simulator: Simulator, name: str, began: datetime | None) -> str:
+    """The progress of a run that has the messages of the first day."""
+    first = first_message_at(simulator)
+    stored = {"source": name, "since": first, "events_since": first, "began": began}
+    return json.dumps({**stored, "position": first + timedelta(days=1)}, default=str)
+
+
+def ids_asked_for(source: Source) -> list[str]:
+    """A list that fills with the ids of the messages that a source is asked for."""
+    ask, asked = source.message, []
+
+    def message(message_id: str) -> Any:
+        asked.append(message_id)
+        return ask(message_id)
+
+    source.message = message  # type: ignore[method-assign]
+    return asked
+
+
+@pytest.mark.parametrize("hours", [2, None])  # None: stored by an earlier release
+def test_messages_read_long_ago_may_have_newer_events_and_are_read_again(
+    simulator: Simulator, log: EventLog, hours: int | None
+) -> None:
+    now = datetime.now(UTC)
+    began = now - timedelta(hours=hours) if hours else None
+    log.put(PROGRESS_KEY, half_done(simulator, "/v3/logs", began))
+    source = LogsSource(client_of(simulator))
+    asked = ids_asked_for(source)
+    said: list[str] = []
+    request = Request(first_message_at(simulator), now)
+    backfill(source, log, request, say=said.append)
+    ids = [message.message_id for message in simulator.account.messages]
+    assert sorted(asked) == sorted(ids)
+    assert set(asked[-100:]) == set(ids[:100])  # at the end, so that every run gets further
+    assert any("once more" in line for line in said)
+    assert log.get(PROGRESS_KEY) == ""
+
+
+def test_a_second_interruption_while_messages_are_read_again(
+    simulator: Simulator, log: EventLog
+) -> None:
+    now = datetime.now(UTC)
+    log.put(PROGRESS_KEY, half_done(simulator, "/v3/logs", now - timedelta(hours=2)))
+    request = Request(first_message_at(simulator), now, concurrency=1)
+    source = LogsSource(client_of(simulator))
+    at_message(source, MESSAGES - 20, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        backfill(source, log, request, say=print)
+    source = LogsSource(client_of(simulator))
+    asked = ids_asked_for(source)
+    backfill(source, log, request, say=print)
+    ids = [message.message_id for message in simulator.account.messages]
+    assert len(asked) == len(set(asked)) < MESSAGES
+    assert set(asked) >= set(ids[80:])
+
+
+def test_messages_that_are_found_by_their_last_event_are_not_read_again(
+    make_simulator: MakeSimulator, log: EventLog
+) -> None:
+    """A newer event brings them into a window that is still to come."""
+    limits = {"/v3/messages": (10_000, 60.0)}
+    simulator = make_simulator(email_activity=True, messages=40, rate_limits=limits)
+    began = datetime.now(UTC) - timedelta(days=1)
+    log.put(PROGRESS_KEY, half_done(simulator, "/v3/messages", began))
+    source = MessagesSource(client_of(simulator))
+    request = Request(first_message_at(simulator), datetime.now(UTC))
+    assert 0 < backfill(source, log, request, say=print).messages < 40
 
 
 def test_a_failure_of_sendgrid_ends_the_run_and_keeps_what_is_done(
