@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Callable
 from contextlib import closing
@@ -11,11 +12,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tap_sendgrid.api.client import Client
+from tap_sendgrid.api.errors import NotFound, SendGridError, ServiceUnavailable
 from tap_sendgrid.event_log import EventLog, EventLogError, open_event_log
 from tap_sendgrid.webhook.addresses import web_address
 from tap_sendgrid.webhook.forward import begin
 from tap_sendgrid.webhook.keys import store_key
 from tap_sendgrid.webhook.settings_api import EVENT_FLAGS, Webhook, WebhookSettingsApi
+from tap_sendgrid.webhook.signature import BadPublicKey
+
+logger = logging.getLogger("sendgrid-webhook.register")
 
 PATH_TOKEN_SETTING = "webhook.path_token"  # noqa: S105 - the name under which it is kept
 STATUS_TOKEN_SETTING = "webhook.status_token"  # noqa: S105
@@ -61,16 +66,45 @@ def add_to_list(log: EventLog, setting: str, item: str) -> None:
         log.put(setting, json.dumps([*items, item]))
 
 
+def ids_setting(subuser: str | None) -> str:
+    """Where the ids of the webhooks stand that :func:`register` set up in an account.
+
+    Each account has its own: a subuser's webhook is unknown to the others.
+    """
+    return f"{WEBHOOK_IDS_SETTING}.{subuser}" if subuser else WEBHOOK_IDS_SETTING
+
+
 def fetch_keys(client: Client, log: EventLog) -> None:
     """Ask SendGrid for the present keys of the webhooks that :func:`register` set up.
 
-    Asks once: a delivery waits meanwhile, and so does the receiver's stop.
+    Asks once: a delivery waits meanwhile, and so does the receiver's stop. A webhook of which the
+    key cannot be had does not keep the keys of the others from being fetched.
+
+    Raises:
+        ServiceUnavailable: SendGrid does not answer, so that there is no use in asking on.
     """
     api = WebhookSettingsApi(client)
+    setting = ids_setting(client.on_behalf_of)
+    gone = []
+    answered = False
     with client.impatient():
-        for webhook_id in stored_list(log, WEBHOOK_IDS_SETTING):
-            if key := api.public_key(webhook_id):
-                store_key(log, webhook_id, key)
+        for webhook_id in stored_list(log, setting):
+            try:
+                key = api.public_key(webhook_id)
+                answered = True
+                if key:
+                    store_key(log, webhook_id, key)
+            except ServiceUnavailable:
+                raise
+            except (SendGridError, BadPublicKey) as problem:
+                logger.warning("No key of webhook %s: %s", webhook_id, problem)
+                if isinstance(problem, NotFound):
+                    gone.append(webhook_id)
+    if gone and answered:
+        # If none was known, the address may be wrong, or the account another one. Their keys stay:
+        # SendGrid goes on repeating what it signed with them.
+        left = [each for each in stored_list(log, setting) if each not in gone]
+        log.put(setting, json.dumps(left))
 
 
 def delivery_url(base: str, path_token: str) -> str:
@@ -160,7 +194,7 @@ def register(
             "whether Signed Event Webhook is on, and run the command again"
         )
     store_key(log, target.id, key)
-    add_to_list(log, WEBHOOK_IDS_SETTING, target.id)
+    add_to_list(log, ids_setting(api.subuser), target.id)
     say("Signing is on and its public key is stored in the event log")
 
 

@@ -76,6 +76,7 @@ class WebhookSettingsApi:
     """
 
     def __init__(self, client: Client) -> None:
+        self.subuser = client.on_behalf_of
         self._client = client
 
     def all(self) -> tuple[list[Webhook], int | None]:

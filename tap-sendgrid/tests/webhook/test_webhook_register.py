@@ -21,8 +21,10 @@ from tap_sendgrid.webhook.register import (
     FORWARD_SETTING,
     PATH_TOKEN_SETTING,
     fetch_keys,
+    ids_setting,
     stored_list,
 )
+from tap_sendgrid.webhook.settings_api import WebhookSettingsApi
 
 BASE = "https://events.example.com"
 Run = Callable[..., Result]
@@ -276,4 +278,46 @@ def test_a_key_that_sendgrid_changed_is_fetched_by_the_receiver(
     webhook.private_key = sim.account.new_signing_key()
     assert sim.deliver([event])[0].acknowledged == 1
     assert stored_keys(log) == {webhook.id: [webhook.public_key, old]}
+    log.close()
+
+
+def test_a_webhook_that_is_gone_does_not_keep_the_keys_of_others_from_being_fetched(
+    sim: Simulator, run: Run, log_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(sim.api_key, sim.url)
+    run("register", "--url", BASE)
+    log = open_event_log(log_url)
+    [gone] = sim.account.webhooks
+    sim.account.webhooks.clear()
+    fetch_keys(client, log)
+    assert stored_list(log, ids_setting(None)) == [gone.id], "it may be the address that is wrong"
+    run("register", "--url", BASE)
+    [webhook] = sim.account.webhooks
+    assert stored_list(log, ids_setting(None)) == [gone.id, webhook.id]
+    webhook.private_key = sim.account.new_signing_key()
+    fetch_keys(client, log)
+    assert stored_keys(log)[webhook.id][0] == webhook.public_key
+    assert stored_list(log, ids_setting(None)) == [webhook.id], "the one that is gone is forgotten"
+    assert gone.id in caplog.text
+    assert sim.api_key not in caplog.text
+    log.close()
+
+
+def test_a_key_that_is_none_does_not_keep_others_from_being_fetched(
+    sim: Simulator, run: Run, log_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("register", "--url", BASE)
+    [webhook] = sim.account.webhooks
+    log = open_event_log(log_url)
+    log.put(ids_setting(None), json.dumps(["odd", webhook.id]))
+    webhook.private_key = sim.account.new_signing_key()
+    real = WebhookSettingsApi.public_key
+    monkeypatch.setattr(
+        WebhookSettingsApi,
+        "public_key",
+        lambda api, webhook_id: "nonsense" if webhook_id == "odd" else real(api, webhook_id),
+    )
+    fetch_keys(Client(sim.api_key, sim.url), log)
+    assert stored_keys(log)[webhook.id][0] == webhook.public_key
+    assert stored_list(log, ids_setting(None)) == ["odd", webhook.id]
     log.close()
