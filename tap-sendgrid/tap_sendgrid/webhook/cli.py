@@ -23,6 +23,7 @@ from tap_sendgrid.webhook.options import (
     log_option,
     make_client,
     path_token_option,
+    status_token_option,
 )
 from tap_sendgrid.webhook.register import (
     FORWARD_SETTING,
@@ -83,11 +84,7 @@ def main() -> None:
 @click.option("--reuse-port", is_flag=True, help="Let other processes listen on the port as well.")
 @click.option("--workers", default=1, show_default=True, envvar="SENDGRID_WEBHOOK_WORKERS")
 @path_token_option
-@click.option(
-    "--status-token",
-    envvar="SENDGRID_WEBHOOK_STATUS_TOKEN",
-    help="Opens the status page and /metrics; default: made once and kept in the event log.",
-)
+@status_token_option
 @click.option(
     "--public-key",
     multiple=True,
@@ -172,8 +169,8 @@ def serve(
             for url in urls:
                 begin(log, url)
             return (
-                path_token or shared_token(log, PATH_TOKEN_SETTING),
-                status_token or shared_token(log, STATUS_TOKEN_SETTING),
+                shared_token(log, PATH_TOKEN_SETTING, path_token),
+                shared_token(log, STATUS_TOKEN_SETTING, status_token),
                 urls,
             )
 
@@ -229,12 +226,17 @@ def forward(event_log_url: str, urls: tuple[str, ...], json_logs: bool) -> None:
 @main.command()
 @log_option
 @click.option("--base", help="Public address, to print whole URLs.")
-def url(event_log_url: str, base: str | None) -> None:
+@path_token_option
+@status_token_option
+def url(
+    event_log_url: str, base: str | None, path_token: str | None, status_token: str | None
+) -> None:
     """Print the secret paths: where SendGrid posts to, and the status page."""
     log = open_event_log(event_log_url)
     base = (base or "").rstrip("/")
-    click.echo(f"deliveries  {base}/{shared_token(log, PATH_TOKEN_SETTING)}")
-    click.echo(f"status      {base}/?token={shared_token(log, STATUS_TOKEN_SETTING)}")
+    click.echo(f"deliveries  {base}/{shared_token(log, PATH_TOKEN_SETTING, path_token)}")
+    status_token = shared_token(log, STATUS_TOKEN_SETTING, status_token)
+    click.echo(f"status      {base}/?token={status_token}")
     log.close()
 
 
@@ -286,14 +288,21 @@ def register_command(
     wish = Registration(address, replace, forward, oauth)
     register(WebhookSettingsApi(client), log, wish, click.echo)
     if log is not None:
-        click.echo(f"SendGrid posts to {address}\nNext: sendgrid-webhook serve")
+        # Not sooner: until SendGrid has it, the receiver must answer at the path it had.
+        before = log.get(PATH_TOKEN_SETTING)
+        shared_token(log, PATH_TOKEN_SETTING, path_token)
+        moved = before not in (None, path_token)
+        step = "start sendgrid-webhook serve again, it is another path"
+        click.echo(f"SendGrid posts to {address}")
+        click.echo(f"Next: {step if moved else 'sendgrid-webhook serve'}")
         log.close()
 
 
 @main.command()
 @log_option
+@path_token_option
 @api_options
-def status(event_log_url: str, **options: Any) -> None:
+def status(event_log_url: str, path_token: str | None, **options: Any) -> None:
     """How the log and its consumers are, beside what SendGrid is set to."""
     log = open_event_log(event_log_url, create=False)
     _print_report(make_report(log))
@@ -302,7 +311,8 @@ def status(event_log_url: str, **options: Any) -> None:
     if not settings.api_key:
         click.echo("\nSendGrid: not asked (set TAP_SENDGRID_API_KEY)")
     else:
-        _print_sendgrid(log, WebhookSettingsApi(make_client(settings)))
+        path_token = path_token or log.get(PATH_TOKEN_SETTING)
+        _print_sendgrid(log, WebhookSettingsApi(make_client(settings)), path_token)
     log.close()
 
 
@@ -371,12 +381,11 @@ def _print_setup(log: EventLog) -> None:
         click.echo(f"URLs that get copies (taken over by register): {forwards}")
 
 
-def _print_sendgrid(log: EventLog, api: WebhookSettingsApi) -> None:
+def _print_sendgrid(log: EventLog, api: WebhookSettingsApi, path_token: str | None) -> None:
     webhooks, allowed = api.all()
-    token = log.get(PATH_TOKEN_SETTING)
     click.echo(f"\nSendGrid: {len(webhooks)} webhook(s)" + (f" of {allowed}" if allowed else ""))
     for webhook in webhooks:
-        ours = bool(token) and webhook.url.endswith(f"/{token}")
+        ours = bool(path_token) and webhook.url.endswith(f"/{path_token}")
         key = webhook.public_key or api.public_key(webhook.id)
         known = any(key in found for found in stored_keys(log).values())
         click.echo(

@@ -110,7 +110,18 @@ def path_token_option(command: Command) -> Command:
         "--path-token",
         envvar="SENDGRID_WEBHOOK_PATH_TOKEN",
         callback=check,
-        help="Secret path that SendGrid posts to; default: made once and kept in the event log.",
+        help="Secret path that SendGrid posts to, kept in the event log; default: the one there, "
+        "made once.",
+    )(command)
+
+
+def status_token_option(command: Command) -> Command:
+    """``--status-token``."""
+    return click.option(
+        "--status-token",
+        envvar="SENDGRID_WEBHOOK_STATUS_TOKEN",
+        help="Opens the status page and /metrics, kept in the event log; default: the one there, "
+        "made once.",
     )(command)
 
 

@@ -33,9 +33,15 @@ class RegistrationError(Exception):
     """The webhook cannot be set up as asked; the message says what to ask instead."""
 
 
-def shared_token(log: EventLog, setting: str) -> str:
-    """A secret of the receiver, made once per log: every process on it has the same."""
-    return log.get(setting) or log.put_if_absent(setting, secrets.token_urlsafe(32))
+def shared_token(log: EventLog, setting: str, given: str | None = None) -> str:
+    """A secret of the receiver, one per log, so that every process and command has the same.
+
+    The one that was given last; made once when none was.
+    """
+    stored = log.get(setting)
+    if given and given != stored:
+        log.put(setting, given)
+    return given or stored or log.put_if_absent(setting, secrets.token_urlsafe(32))
 
 
 def token_to_come(event_log_url: str) -> str:

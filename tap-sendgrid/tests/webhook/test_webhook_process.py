@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 import requests
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec
 from sendgrid_simulator import RetryPolicy, WebhookSender, public_key_text, sign_delivery
 from tap_sendgrid.event_log import EventLog, open_event_log
+from tap_sendgrid.webhook.cli import main
 
 PATH_TOKEN = "a-path-token-of-these-tests"
 
@@ -265,3 +267,13 @@ def test_restart_behind_a_shared_socket_refuses_nobody(
     assert code == 0, err
     assert set(statuses) == {204}
     assert len(statuses) == log.end() > 20
+
+
+def test_the_secrets_given_to_serve_are_those_of_the_log_from_then_on(
+    start: Callable[..., Process], log_url: str
+) -> None:
+    process = start("--port", "0")
+    printed = CliRunner().invoke(main, ["url", "--event-log-url", log_url, "--base", process.base])
+    deliveries, status = (line.split()[1] for line in printed.output.splitlines())
+    assert deliveries == process.url
+    assert requests.get(status, timeout=10).status_code == 200

@@ -139,6 +139,41 @@ def test_dry_run_knows_the_webhook_of_a_log_that_is_there_and_leaves_the_log_as_
     assert "Would" not in result.output
 
 
+def test_a_path_that_is_given_is_the_log_s_from_then_on(
+    sim: Simulator, run: Run, log_url: str
+) -> None:
+    first = run("register", "--url", BASE, "--path-token", "a-path-of-my-own-1")
+    assert first.output.endswith("Next: sendgrid-webhook serve\n")
+    [webhook] = sim.account.webhooks
+    assert webhook.url == f"{BASE}/a-path-of-my-own-1"
+    assert f"deliveries  {webhook.url}\n" in run("url", "--base", BASE).output
+    assert "posts here, enabled" in run("status").output
+    assert "it is another path" not in run("register", "--url", BASE).output
+    assert webhook.url == f"{BASE}/a-path-of-my-own-1"
+
+    dry = run("register", "--url", BASE, "--path-token", "a-path-of-my-own-2", "--dry-run")
+    assert "its URL was" in dry.output
+    scopes = sim.account.api_keys[sim.api_key]
+    sim.account.api_keys[sim.api_key] = frozenset({"user.webhooks.event.settings.read"})
+    refused = run("register", "--url", BASE, "--path-token", "a-path-of-my-own-2")
+    assert refused.exit_code == 1
+    assert "posts here, enabled" in run("status").output, "as SendGrid has the path it had"
+    sim.account.api_keys[sim.api_key] = scopes
+    moved = run("register", "--url", BASE, "--path-token", "a-path-of-my-own-2")
+    assert "Next: start sendgrid-webhook serve again, it is another path" in moved.output
+    assert f"deliveries  {webhook.url}\n" in run("url", "--base", BASE).output
+
+
+def test_a_path_in_the_environment_is_that_of_every_command(sim: Simulator, run: Run) -> None:
+    environment = {"SENDGRID_WEBHOOK_PATH_TOKEN": "a-path-of-my-own-1"}
+    assert f"{BASE}/a-path-of-my-own-1\n" in run("url", "--base", BASE, **environment).output
+    run("register", "--url", BASE, **environment)
+    assert "posts here, enabled" in run("status", **environment).output
+    other = run("status", "--path-token", "a-path-of-my-own-2")
+    assert "posts elsewhere" in other.output
+    assert "posts here, enabled" in run("status").output, "status leaves the log as it is"
+
+
 def test_dry_run_tells_of_a_log_that_is_none(sim: Simulator, run: Run, log_url: str) -> None:
     sqlite_path(log_url).write_text("something else")
     assert run("register", "--url", BASE, "--dry-run").exit_code == 1
