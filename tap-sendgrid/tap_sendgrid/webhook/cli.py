@@ -183,7 +183,7 @@ def serve(
         forward_to=forward_to,
         api_key=api.api_key or None,
         api_url=api.api_url,
-        on_behalf_of=next(iter(api.subusers), None),
+        subusers=api.subusers,
         **options,
     )
     try:

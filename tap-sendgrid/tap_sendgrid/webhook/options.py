@@ -140,7 +140,7 @@ def log_option(command: Command) -> Command:
 def api_options(command: Command) -> Command:
     """``--api-key``, ``--api-url``, ``--region``, ``--on-behalf-of``: as the tap has them."""
     for name, text in (
-        ("on-behalf-of", "Subuser to act for."),
+        ("on-behalf-of", "Subuser to act for; `serve` takes a list, as the tap does."),
         ("region", "`eu` for EU regional subusers; default: global."),
         ("api-url", "SendGrid's address, when it is another than the region's."),
         ("api-key", "SendGrid API key."),
@@ -164,7 +164,7 @@ def make_client(settings: ApiSettings) -> Client:
     """How SendGrid is reached.
 
     Raises:
-        click.UsageError: There is no key, or the address is none.
+        click.UsageError: There is no key, the address is none, or there are several subusers.
     """
     if not settings.api_key:
         raise click.UsageError(
@@ -174,9 +174,16 @@ def make_client(settings: ApiSettings) -> Client:
         raise click.UsageError(
             f"{settings.api_url!r} is no address: write it like https://api.sendgrid.com"
         )
+    first, *others = settings.subusers or (None,)
+    if others:
+        raise click.UsageError(
+            f"this is for one subuser: {', '.join(map(str, others))} would be left out of "
+            f"{', '.join(settings.subusers)} (TAP_SENDGRID_ON_BEHALF_OF). Run it once for each, "
+            f"with --on-behalf-of {first} and so on"
+        )
     return Client(
         settings.api_key,
         settings.api_url,
-        on_behalf_of=next(iter(settings.subusers), None),
+        on_behalf_of=first,
         user_agent=settings.user_agent,
     )

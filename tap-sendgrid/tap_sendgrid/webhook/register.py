@@ -90,11 +90,14 @@ def fetch_keys(client: Client, log: EventLog) -> None:
         ServiceUnavailable: SendGrid does not answer, so that there is no use in asking on.
     """
     api = WebhookSettingsApi(client)
-    setting = ids_setting(client.on_behalf_of)
+    setting = ids_setting(api.subuser)
+    ids = stored_list(log, setting)
+    if not ids:
+        logger.info("`register` has set up no webhook for %s", api.subuser or "the account itself")
     gone = []
     answered = False
     with client.impatient():
-        for webhook_id in stored_list(log, setting):
+        for webhook_id in ids:
             try:
                 key = api.public_key(webhook_id)
                 answered = True

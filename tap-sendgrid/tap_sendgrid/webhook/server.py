@@ -65,17 +65,24 @@ class ReceiverFactory:
     def _receiver(self) -> Receiver:
         settings = self.settings
         log = open_event_log(settings.event_log_url)
-        fetch = None
-        if settings.api_key:
-            client = Client(
+        clients = [
+            Client(
                 settings.api_key,
                 settings.api_url,
-                on_behalf_of=settings.on_behalf_of,
+                on_behalf_of=subuser,
                 user_agent="sendgrid-webhook",
             )
-            fetch = lambda: fetch_keys(client, log)  # noqa: E731
+            for subuser in settings.subusers or (None,)
+            if settings.api_key
+        ]
+
+        def fetch() -> None:
+            for client in clients:
+                fetch_keys(client, log)
+
         try:
-            return Receiver(settings, log, KeyRing(log, settings.public_keys, fetch))
+            keys = KeyRing(log, settings.public_keys, fetch if clients else None)
+            return Receiver(settings, log, keys)
         except BaseException:
             log.close()
             raise

@@ -27,7 +27,7 @@ class ReceiverSettings:
         oauth_client_secret: Its secret.
         api_key: SendGrid key with which a changed signature key is fetched anew; None: never.
         api_url: SendGrid's address.
-        on_behalf_of: Subuser whose webhook it is.
+        subusers: Those whose webhooks post here; empty: the account itself has the webhook.
         forward_to: URLs that get a copy of each delivery.
         retention_days: Deliveries older than this go once every consumer has them; None: never.
         workers: Processes that take requests.
@@ -46,7 +46,7 @@ class ReceiverSettings:
     oauth_client_secret: str | None = field(default=None, repr=False)
     api_key: str | None = field(default=None, repr=False)
     api_url: str = "https://api.sendgrid.com"
-    on_behalf_of: str | None = None
+    subusers: tuple[str, ...] = ()
     forward_to: tuple[str, ...] = field(default=(), repr=False)
     retention_days: float | None = None
     workers: int = 1

@@ -24,6 +24,8 @@ from tap_sendgrid.webhook.register import (
     ids_setting,
     stored_list,
 )
+from tap_sendgrid.webhook.server import ReceiverFactory
+from tap_sendgrid.webhook.settings import ReceiverSettings
 from tap_sendgrid.webhook.settings_api import WebhookSettingsApi
 
 BASE = "https://events.example.com"
@@ -256,6 +258,42 @@ def test_a_missing_or_wrong_key_is_told(run: Run) -> None:
     wrong = run("register", "--url", BASE, TAP_SENDGRID_API_KEY="SG.wrong.key")
     assert wrong.exit_code == 1
     assert "Invalid Credentials" in wrong.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [f"register --url {BASE}", "status", "backfill --since 1d", "gaps --since 2d"],
+)
+def test_of_several_subusers_none_is_left_out_silently(
+    sim: Simulator, run: Run, log_url: str, command: str
+) -> None:
+    open_event_log(log_url).close()
+    result = run(*command.split(), TAP_SENDGRID_ON_BEHALF_OF="north, south,west")
+    assert result.exit_code == 2
+    assert "south, west would be left out" in " ".join(result.output.split())
+    assert "--on-behalf-of north" in " ".join(result.output.split())
+    assert sim.requests == []
+
+
+def test_the_receiver_fetches_the_keys_of_every_subuser(log_url: str) -> None:
+    names = ("north", "south")
+    with Simulator(SimulatorOptions(contacts=1, seed=1, subusers=names)) as sim:
+        access = ("--event-log-url", log_url, "--api-key", sim.api_key, "--api-url", sim.url)
+        for name in names:
+            sim.subusers[name].webhooks.clear()
+            command = ["register", "--url", BASE, "--on-behalf-of", name, *access]
+            assert CliRunner().invoke(main, command).exit_code == 0
+        webhooks = [sim.subusers[name].webhooks[0] for name in names]
+        for webhook in webhooks:
+            webhook.private_key = sim.account.new_signing_key()
+        settings = ReceiverSettings(
+            log_url, "path", "status", api_key=sim.api_key, api_url=sim.url, subusers=names
+        )
+        receiver = ReceiverFactory(settings)._receiver()
+        assert receiver.keys.refresh()
+        keys = stored_keys(receiver.log)
+        assert [keys[each.id][0] for each in webhooks] == [each.public_key for each in webhooks]
+        receiver.log.close()
 
 
 def test_status_shows_both_sides(sim: Simulator, run: Run) -> None:
