@@ -141,13 +141,14 @@ def api_options(command: Command) -> Command:
     """``--api-key``, ``--api-url``, ``--region``, ``--on-behalf-of``: as the tap has them."""
     for name, text in (
         ("on-behalf-of", "Subuser to act for; `serve` takes a list, as the tap does."),
-        ("region", "`eu` for EU regional subusers; default: global."),
+        ("region", "`eu` for EU regional subusers; default: `global`."),
         ("api-url", "SendGrid's address, when it is another than the region's."),
         ("api-key", "SendGrid API key."),
     ):
         variable = name.replace("-", "_").upper()
         command = click.option(
             f"--{name}",
+            type=click.Choice(["global", "eu"], case_sensitive=False) if name == "region" else str,
             envvar=[f"SENDGRID_WEBHOOK_{variable}", f"TAP_SENDGRID_{variable}"],
             show_envvar=True,
             help=text,

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
+from tap_sendgrid.api.settings import ApiSettings
 from tap_sendgrid.event_log import Delivery, EventLog, open_event_log
 from tap_sendgrid.events.convert import Converter
 from tap_sendgrid.events.fields import EVENT_TYPES
@@ -193,6 +195,7 @@ def test_repair_of_an_address_without_a_file(run: Run) -> None:
         ("quarantine retry 99999999999999999999999", 2, "is not in the range"),
         ("status --api-key SG.a.b --api-url api.sendgrid.com", 2, "https://api.sendgrid.com"),
         ("status --api-key SG.a.b --api-url http://[", 2, "https://api.sendgrid.com"),
+        ("status --region us", 2, "is not one of 'global', 'eu'"),
         ("replay --offset 500-600", 1, "holds offsets 1 to 5, none of 500-600"),
         ("replay --offset 6 --dry-run", 1, "holds offsets 1 to 5, none of 6"),
         ("export --offset 99999999999999999999999", 1, "holds offsets 1 to 5"),
@@ -209,6 +212,25 @@ def test_what_cannot_be_meant_is_told(
         result.output
     )
     assert log.end() == 5
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [("EU", "api.eu.sendgrid.com"), ("Global", "api.sendgrid.com"), ("", "api.sendgrid.com")],
+)
+def test_a_region_is_one_whatever_its_case(
+    run: Run, log: EventLog, monkeypatch: pytest.MonkeyPatch, region: str, host: str
+) -> None:
+    hosts = []
+
+    def settings(found: ApiSettings) -> None:
+        hosts.append(found.api_url)
+        raise click.UsageError("seen")
+
+    monkeypatch.setattr("tap_sendgrid.webhook.cli.make_client", settings)
+    monkeypatch.setenv("TAP_SENDGRID_REGION", region)
+    assert run("status", "--api-key", "SG.a.b").exit_code == 2
+    assert hosts == [f"https://{host}"]
 
 
 def test_no_offset_is_held_by_an_empty_log(run: Run, log: EventLog) -> None:
