@@ -6,7 +6,7 @@ import base64
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -268,11 +268,13 @@ def quarantine_retry(event_log_url: str, ids: tuple[int, ...], force: bool) -> N
     log = open_event_log(event_log_url, create=False)
     records = QuickRecords(Converter({event_type.stream: () for event_type in EVENT_TYPES}))
     good, bad, last = [], 0, 0
+    missing = dict.fromkeys(ids)
     while items := log.quarantined(last):
         for item in items:
             last = item.id
             if ids and item.id not in ids:
                 continue
+            missing.pop(item.id, None)
             rejected: list[str] = []
             if not force:
                 for _ in records.records(item.delivery, (), rejected, Counter()):
@@ -286,6 +288,7 @@ def quarantine_retry(event_log_url: str, ids: tuple[int, ...], force: bool) -> N
     if bad:
         click.echo(f"{bad:,} still cannot be read and stay (--force puts them back all the same)")
     log.close()
+    _tell_missing(missing)
 
 
 @quarantine.command(name="discard")
@@ -295,8 +298,17 @@ def quarantine_retry(event_log_url: str, ids: tuple[int, ...], force: bool) -> N
 def quarantine_discard(event_log_url: str, ids: tuple[int, ...]) -> None:
     """Delete deliveries from quarantine for good."""
     log = open_event_log(event_log_url, create=False)
-    click.echo(f"Deleted {log.discard(ids):,}")
+    wanted = dict.fromkeys(ids)
+    missing = [number for number in wanted if not log.discard([number])]
+    click.echo(f"Deleted {len(wanted) - len(missing):,}")
     log.close()
+    _tell_missing(missing)
+
+
+def _tell_missing(ids: Collection[int]) -> None:
+    """End with status 1 if there are any."""
+    if ids:
+        raise click.ClickException(f"not in quarantine: {', '.join(map(str, ids))}")
 
 
 @click.command()

@@ -158,6 +158,20 @@ def test_quarantine_commands(run: Run, log: EventLog) -> None:
     assert log.status().quarantined == 0
 
 
+def test_quarantine_names_the_ids_it_has_not_got(run: Run, log: EventLog) -> None:
+    for number in (1, 2):
+        log.quarantine(Delivery(b"[]", NOW), "an old release could not read it", number)
+    retried = run("quarantine", "retry", "1", "98", "99")
+    assert retried.exit_code == 1
+    assert "Put back 1 deliveries" in retried.output, "what is there all the same"
+    assert "not in quarantine: 98, 99" in retried.output
+    discarded = run("quarantine", "discard", "--yes", "1", "2", "2")
+    assert discarded.exit_code == 1
+    assert discarded.output == "Deleted 1\nError: not in quarantine: 1\n"
+    assert log.status().quarantined == 0
+    assert run("quarantine", "retry").exit_code == 0, "all there are may be none"
+
+
 def test_check_and_repair(run: Run, log: EventLog, tmp_path: Path) -> None:
     fill(log)
     assert run("check").output == "All is well\n"
