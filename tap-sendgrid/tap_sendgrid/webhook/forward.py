@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import random
 import socket
 import threading
 from collections.abc import Iterator
@@ -105,10 +106,22 @@ def post(session: requests.Session, url: str, delivery: Delivery) -> int | None:
     return response.status_code
 
 
-@dataclass
+@dataclass(eq=False)
 class _Try:
+    """A delivery to be taken: whether it was refused last, how often while others were taken."""
+
     logged: LoggedDelivery
+    refused: bool = False
     refusals: int = 0
+
+    @property
+    def is_history(self) -> bool:
+        """Whether it is of a backfill: unsigned, and SendGrid told that URL itself at the time."""
+        return SOURCE_HEADER in self.logged.delivery.headers
+
+
+def _is_taken(status: int | None) -> bool:
+    return status is not None and 200 <= status < 300
 
 
 class Forwarder:
@@ -165,17 +178,21 @@ class Forwarder:
                 continue
             if fresh:
                 position = fresh[-1].logged.offset
-            tries = left + fresh
+            # All places are taken by what it may never take: does it take others?
+            is_full = len(left) >= TOGETHER and any(each.refused for each in left)
+            probes = self._probes(position) if is_full else []
+            tries = left + fresh + probes
             posting = [pool.submit(self._post, each) for each in tries]
             while wait(posting, RENEW_SECONDS).not_done:
                 self._renew()
             left = self._settle(tries, [each.result() for each in posting])
+            # Success of any kind starts the pauses anew: the endpoint lives.
+            pauses = pauses + 1 if len(left) == len(tries) else min(1, len(left))
+            left = [each for each in left if each not in probes]
             self._log.commit(
                 self.consumer,
                 left[0].logged.offset - 1 if left else position,
             )
-            # Success of any kind starts the pauses anew: the endpoint lives.
-            pauses = pauses + 1 if len(left) == len(tries) else min(1, len(left))
             if pauses:
                 self._pause(min(FIRST_PAUSE_SECONDS * 2.0 ** (pauses - 1), LONGEST_PAUSE_SECONDS))
 
@@ -189,24 +206,40 @@ class Forwarder:
             seconds -= RENEW_SECONDS
             self._renew()
 
+    def _probes(self, position: int) -> list[_Try]:
+        """One of the newer deliveries, if there is any: whichever, as its neighbours may be alike.
+
+        It keeps its turn, so that the endpoint may get it twice.
+        """
+        end = self._log.end()
+        after = random.randrange(position, max(end, position + 1))  # noqa: S311 - no secret
+        newer = map(_Try, self._log.read(after, end))
+        return list(islice((each for each in newer if not each.is_history), 1))
+
     def _post(self, attempt: _Try) -> int | None:
+        if attempt.is_history:
+            return 204
         delivery = attempt.logged.delivery
-        if SOURCE_HEADER in delivery.headers:
-            return 204  # a backfill: unsigned, and SendGrid told that URL itself at the time
         return None if self._stop.is_set() else post(self._session, self._url, delivery)
 
     def _settle(self, tries: list[_Try], statuses: list[int | None]) -> list[_Try]:
         """What has to be tried again, in log order."""
         left: list[_Try] = []
-        any_taken = any(status is not None and 200 <= status < 300 for status in statuses)
+        outcomes = list(zip(tries, statuses, strict=True))
+        any_taken = any(_is_taken(status) and not each.is_history for each, status in outcomes)
         worst: int | None = 200
-        for attempt, status in zip(tries, statuses, strict=True):
-            if status is not None and 200 <= status < 300:
+        for attempt, status in outcomes:
+            if _is_taken(status):
                 continue
             worst = status
-            if status is not None and 400 <= status < 500 and status not in _TEMPORARY:
+            attempt.refused = (
+                status is not None and 400 <= status < 500 and status not in _TEMPORARY
+            )
+            # What is refused with all others is not the delivery's fault; and what is refused with
+            # some of them may be so because the endpoint came back only in between.
+            if attempt.refused and any_taken:
                 attempt.refusals += 1
-                if attempt.refusals >= REFUSED_TRIES and any_taken:
+                if attempt.refusals >= REFUSED_TRIES:
                     logger.warning(
                         "%s keeps answering %d to delivery %d and takes others, so it is left out; "
                         "to send it again: sendgrid-webhook replay --offset %d --to URL",

@@ -112,6 +112,16 @@ def position(log: EventLog, url: str) -> int | None:
     return found.get(consumer_name(url))
 
 
+def go_on_until_position(log: EventLog, url: str, wanted: int) -> None:
+    """More deliveries come, until the forwarder is there."""
+    number = 0
+    while position(log, url) < wanted:  # type: ignore[operator]
+        append(log, f"later{number}")
+        number += 1
+        assert number < 200
+        time.sleep(0.05)
+
+
 def running(log: EventLog, log_url: str, *urls: str) -> Any:
     return housekeeping(log_url, urls, None)
 
@@ -182,35 +192,67 @@ def test_one_delivery_that_is_refused_does_not_hold_the_others_for_ever(
         wait_for(lambda: len(endpoint.bodies) == 2)
         # Stored after the answer; and held back there, since the second may still be taken.
         wait_for(lambda: position(log, endpoint.url) == 1)
-        number = 0
-        while position(log, endpoint.url) < 3:  # type: ignore[operator]
-            append(log, f"later{number}")
-            number += 1
-            assert number < 200
-            time.sleep(0.05)
+        go_on_until_position(log, endpoint.url, 3)
     assert "400 to delivery 2 and takes others" in caplog.text
     assert "replay --offset 2 --to" in caplog.text
     for secret in ("pw", "key=1"):
         assert secret not in caplog.text
 
 
-def test_an_endpoint_that_refuses_everything_loses_nothing(
+def test_any_number_of_refused_deliveries_in_a_row_is_left_out(
+    log: EventLog, log_url: str, endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    endpoint.answer = lambda body: 400 if b'"poison' in body else 200
+    poison = 2 * forward.TOGETHER + 3
+    forward.begin(log, endpoint.url)
+    append(log, *(f"poison{n}" for n in range(poison)), *(f"good{n}" for n in range(5)))
+    with running(log, log_url, endpoint.url):
+        wait_for(lambda: len(set(endpoint.bodies)) == 5)
+        go_on_until_position(log, endpoint.url, poison + 5)
+    assert caplog.text.count("and takes others") == poison
+
+
+def test_a_backfill_that_is_passed_over_is_no_sign_that_others_are_taken(
     log: EventLog, log_url: str, endpoint: Endpoint
+) -> None:
+    refused: list[bytes] = []
+    healthy = threading.Event()
+
+    def answer(body: bytes) -> int:
+        refused.append(body)
+        return 200 if healthy.is_set() else 404
+
+    endpoint.answer = answer
+    with running(log, log_url, endpoint.url):
+        wait_for(lambda: position(log, endpoint.url) == 0)
+        append(log, "a")
+        wait_for(lambda: len(refused) > forward.REFUSED_TRIES)
+        log.append([Delivery(b"[]", datetime.now(UTC), {"x-source": "backfill"})])
+        tried = len(refused)
+        wait_for(lambda: len(refused) > tried + 5)
+        healthy.set()
+        wait_for(lambda: position(log, endpoint.url) == 2)
+    assert len(endpoint.bodies) == 1
+
+
+@pytest.mark.parametrize(("waiting", "refused"), [(3, 99), (3 * forward.TOGETHER, 500)])
+def test_an_endpoint_that_refuses_everything_loses_nothing_though_it_recovers_amid_a_round(
+    log: EventLog, log_url: str, endpoint: Endpoint, waiting: int, refused: int
 ) -> None:
     attempts = []
 
     def answer(body: bytes) -> int:
         attempts.append(body)
-        return 404 if len(attempts) < 100 else 200
+        return 404 if len(attempts) <= refused else 200
 
     endpoint.answer = answer
     with running(log, log_url, endpoint.url):
         wait_for(lambda: position(log, endpoint.url) == 0)
-        append(log, "a", "b", "c")
+        append(log, *(f"n{n}" for n in range(waiting)))
         wait_for(lambda: make_report(log).consumers[0].problem == "answers 404")
-        wait_for(lambda: position(log, endpoint.url) == 3)
+        wait_for(lambda: position(log, endpoint.url) == waiting, 30)
         wait_for(lambda: make_report(log).consumers[0].problem == "")
-    assert len(set(endpoint.bodies)) == 3
+    assert len(set(endpoint.bodies)) == waiting
 
 
 def test_two_processes_with_the_same_url_forward_once(
