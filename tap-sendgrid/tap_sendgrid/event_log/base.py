@@ -131,8 +131,14 @@ class EventLog(ABC):
     """An append-only, ordered, durable log of deliveries, shared by many receivers and taps."""
 
     @abstractmethod
-    def append(self, deliveries: Sequence[Delivery]) -> list[int]:
-        """Store deliveries; return their offsets only when all of them are on disk."""
+    def append(self, deliveries: Sequence[Delivery], *, repeats: bool = False) -> list[int]:
+        """Store deliveries; return their offsets only when all of them are on disk.
+
+        Args:
+            deliveries: What to store.
+            repeats: They are wanted once more: a backend that stores what SendGrid repeats only
+                once is to store these all the same.
+        """
 
     @abstractmethod
     def read(self, after: int, until: int | None = None) -> Iterator[LoggedDelivery]:

@@ -83,7 +83,7 @@ class NatsEventLog(NatsValues):
 
     # -- writing and reading ------------------------------------------------------------------
 
-    def append(self, deliveries: Sequence[Delivery]) -> list[int]:
+    def append(self, deliveries: Sequence[Delivery], *, repeats: bool = False) -> list[int]:
         """Store deliveries; return their offsets when a majority of the replicas has them all."""
         self._nats.check_connected()
         for delivery in deliveries:
@@ -96,7 +96,7 @@ class NatsEventLog(NatsValues):
         offsets: list[int] = []
         for start in range(0, len(deliveries), PUBLISHED_TOGETHER):
             part = deliveries[start : start + PUBLISHED_TOGETHER]
-            offsets += self._nats.run(self._publish(part))
+            offsets += self._nats.run(self._publish(part, repeats=repeats))
         return offsets
 
     def read(self, after: int, until: int | None = None) -> Iterator[LoggedDelivery]:
@@ -234,7 +234,7 @@ class NatsEventLog(NatsValues):
         for number in sorted(ids):
             for item in self.quarantined(number - 1, 1):
                 if item.id == number:
-                    offsets += self._nats.run(self._publish([item.delivery], repeats=True))
+                    offsets += self.append([item.delivery], repeats=True)
                     self.discard([number])
         return offsets
 

@@ -70,7 +70,7 @@ class SQLiteEventLog(EventLog):
 
     # -- writing and reading ------------------------------------------------------------------
 
-    def append(self, deliveries: Sequence[Delivery]) -> list[int]:
+    def append(self, deliveries: Sequence[Delivery], *, repeats: bool = False) -> list[int]:
         """Store deliveries in one transaction; return their offsets when it is on disk."""
         if not deliveries:
             return []

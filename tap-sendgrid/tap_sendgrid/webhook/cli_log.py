@@ -99,10 +99,10 @@ def replay(
         batch.append(logged.delivery)
         waiting += len(logged.delivery.body)
         if waiting >= APPEND_BYTES and not dry_run:
-            log.append(batch)
+            log.append(batch, repeats=True)
             batch, waiting = [], 0
     if not dry_run:
-        log.append(batch)
+        log.append(batch, repeats=True)
     click.echo(f"{'Would replay' if dry_run else 'Replayed'} {count:,} deliveries")
     log.close()
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 import requests
+from click.testing import CliRunner
 from tap_sendgrid.event_log import Delivery, EventLog, EventLogError, open_event_log
 from tap_sendgrid.event_log.nats_client import JetStream, NatsAddress
+from tap_sendgrid.webhook.cli import main
 
 
 def stream() -> str:
@@ -101,6 +103,18 @@ def test_a_repeated_body_is_stored_once_but_a_replay_is_not_a_repeat(
     ]
     log.append([delivery("a", timedelta(hours=1))])
     assert [logged.delivery.body for logged in log.read(0)] == [b"a", b"b", b"c", b"a"]
+
+
+def test_replay_appends_what_came_just_now_as_well(
+    nats_server: Any, open_log: Callable[..., EventLog]
+) -> None:
+    url = f"nats://127.0.0.1:{nats_server.port}/{stream()}"
+    log = open_log(url)
+    log.append([delivery("a"), delivery("b", timedelta(hours=1))])
+    replayed = CliRunner().invoke(main, ["replay", "--event-log-url", url, "--offset", "1-2"])
+    assert replayed.output == "Replayed 2 deliveries\n"
+    assert [logged.delivery.body for logged in log.read(0)] == [b"a", b"b", b"a", b"b"]
+    assert log.append([delivery("a")]) == [1], "SendGrid's repeats are stored once all the same"
 
 
 def test_a_full_stream_is_told_and_drops_nothing(
