@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import random
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ flush of a few rows after a large load would write all tables again."""
 _MERGES_ONE_IN = 8
 """Of so many flushes one merges, by chance: most are processes of their own and know nothing of
 each other. Even one merge takes seconds where a large load left its row groups half full."""
+
+_TABLE = re.compile(rf'{_CATALOG}\.((?:"(?:[^"]|"")*"\.?)+)')
 
 _SCAN_THREADS = min(4, os.cpu_count() or 1)
 
@@ -164,7 +167,16 @@ class DuckDB(Warehouse):
         self.release()
 
     def execute(self, sql: str) -> None:
-        self.workbench.execute(sql)
+        try:
+            self.workbench.execute(sql)
+        except duckdb.ConstraintException as error:
+            reason = str(error).partition("\n")[0].removeprefix("Constraint Error: ")
+            reason = reason.partition(": duplicate key")[0]  # which may be anything
+            table = _TABLE.search(sql)
+            raise WarehouseError(
+                f"{table[1] if table else self.schema} has a constraint of somebody's, which "
+                f"refuses a row: {reason}. Drop the constraint, or do not select the stream."
+            ) from None
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         return self.workbench.query(sql)

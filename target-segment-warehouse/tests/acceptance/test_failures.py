@@ -106,6 +106,18 @@ def test_a_constraint_of_somebody_s_is_named_without_the_row(warehouse: Warehous
     assert "somebody" not in result.stderr
 
 
+@ON_DUCKDB
+@pytest.mark.parametrize("constraint", ["CHECK (v > 7)", "UNIQUE", "NOT NULL"])
+def test_a_constraint_of_somebody_s_in_duckdb(warehouse: Warehouse, constraint: str) -> None:
+    warehouse.execute(f"CREATE SCHEMA {SCHEMA}")
+    warehouse.execute(f"CREATE TABLE {SCHEMA}.t (id text, v bigint {constraint})")
+    values = [{"v": 6543}, {"v": 6543}, {"v": 1}, {}]
+    lines = [record("t", id=str(n), **value) for n, value in enumerate(values)]
+    result = warehouse.run(schema("t"), *lines).failed("constraint", '"t"')
+    assert "6543" not in result.stderr
+    assert no_traceback(result.stderr)
+
+
 def test_schema_dropped_in_mid_load(warehouse: Warehouse) -> None:
     process = warehouse.start(None, max_batch_rows=1)
     process.send(*LINES)
