@@ -9,12 +9,10 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import adbc_driver_manager
-import adbc_driver_postgresql.dbapi
-
 from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import Type
 from target_segment_warehouse.warehouses.base import Assignment, Dialect, Warehouse, WarehouseError
+from target_segment_warehouse.warehouses.session import Session
 from target_segment_warehouse.workbench import Workbench
 
 logger = logging.getLogger(__name__)
@@ -38,8 +36,6 @@ _DEPENDED_UPON = (
 )
 # What it answers when a row has no room on a page, and when an index has no room for a value.
 _TOO_LARGE = ("program_limit_exceeded",)
-
-_ENCODINGS = {"UTF8", "SQL_ASCII"}  # the latter keeps bytes as they come
 
 
 class Postgres(Warehouse):
@@ -76,42 +72,21 @@ class Postgres(Warehouse):
 
     def __init__(self, workbench: Workbench, schema: str, url: str) -> None:
         super().__init__(workbench, schema)
-        self._url = url
-        self._connection: adbc_driver_postgresql.dbapi.Connection | None = None
+        self._session = Session(url)
 
     def begin(self) -> None:
-        if self._connection is not None:
+        if self._session.is_open:
             # Servers, pools and firewalls end connections that were quiet between two flushes.
             try:
                 self._lock()
             except WarehouseError:
                 logger.info("The connection to Postgres was closed: connecting again.")
                 self.close()
-        if self._connection is None:
-            self._connect()
+        if not self._session.is_open:
+            self._session.connect()
             self._lock()
-        self.execute("SET LOCAL TimeZone = 'UTC'")
         if not self.query(f"SELECT 1 FROM pg_namespace WHERE nspname = {literal(self.schema)}"):  # noqa: S608
             self._create_schema()
-
-    def _connect(self) -> None:
-        try:
-            self._connection = adbc_driver_postgresql.dbapi.connect(self._url)
-        except adbc_driver_manager.Error as error:
-            raise WarehouseError(
-                f"Postgres cannot be reached: {_reason(error)} Check the setting "
-                "'warehouse_url', and that the server runs and accepts this user."
-            ) from None
-        # The driver writes UTF-8, and reads it, whatever the session's encoding is.
-        self.execute("SET client_encoding TO 'UTF8'")
-        ((encoding, database),) = self.query("SELECT getdatabaseencoding(), current_database()")
-        if encoding not in _ENCODINGS:
-            self.close()
-            raise WarehouseError(
-                f"The database {database} is encoded in {encoding}, which has not every character: "
-                "make one for the warehouse with ENCODING 'UTF8' TEMPLATE template0."
-            )
-        self.commit()
 
     def _lock(self) -> None:
         """Let one run at a time write to the schema, until commit; readers never wait."""
@@ -128,38 +103,22 @@ class Postgres(Warehouse):
             ) from None
 
     def commit(self) -> None:
-        with _readable():
-            self._open.commit()
+        self._session.commit()
 
     def release(self) -> None:
         """The lock went with the transaction; the connection is kept."""
 
     def rollback(self) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(adbc_driver_manager.Error):
-                self._connection.rollback()
-            self.close()
+        self._session.rollback()
 
     def close(self) -> None:
-        if self._connection is not None:
-            with contextlib.suppress(adbc_driver_manager.Error):
-                self._connection.close()
-            self._connection = None
-
-    @property
-    def _open(self) -> adbc_driver_postgresql.dbapi.Connection:
-        if self._connection is None:
-            raise WarehouseError("There is no connection to Postgres outside a transaction.")
-        return self._connection
+        self._session.close()
 
     def execute(self, sql: str) -> None:
-        with _readable(), self._open.cursor() as cursor:
-            cursor.execute(sql)
+        self._session.execute(sql)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
-        with _readable(), self._open.cursor() as cursor:
-            cursor.execute(sql)
-            return [tuple(row) for row in cursor.fetchall()]
+        return self._session.query(sql)
 
     def tables(self) -> dict[str, dict[str, str]]:
         return self._columns("c.relkind IN ('r', 'p')")
@@ -207,11 +166,12 @@ class Postgres(Warehouse):
 
     def change_type(self, table: str, column: str, old: Type | None, new: Type) -> bool:
         # Our own views depend on every column; they are made again before the commit.
-        views = [f"DROP VIEW {self.name(view)}" for view in sorted(self.own_views)]
-        done = self._attempt(
-            *views,
+        views = [self.name(view) for view in sorted(self.own_views)]
+        done = self._session.attempt(
+            *(f"DROP VIEW {view}" for view in views),
             f"ALTER TABLE {self.name(table)} ALTER COLUMN {quote(column)} "
             f"TYPE {self.physical(new)} USING {self.widening(column, old, new)}",
+            unless=_DEPENDED_UPON,
         )
         if done:
             self.own_views.clear()
@@ -220,21 +180,7 @@ class Postgres(Warehouse):
     def update_if_it_fits(self, table: str, assignments: Sequence[Assignment], select: str) -> bool:
         with self.staged(select) as rows:
             update = self._update_statement(table, assignments, rows)
-            return self._attempt(update, unless=_TOO_LARGE)
-
-    def _attempt(self, *statements: str, unless: Sequence[str] = _DEPENDED_UPON) -> bool:
-        """Run statements all or none; False if they meet with one of these conditions.
-
-        Without any named: if something of the user's depends on what they do. They run on the
-        server, since the driver lets nothing pass in a transaction with a failure, not even the
-        rollback to a savepoint.
-        """
-        body = "; ".join(f"EXECUTE {literal(statement)}" for statement in statements)
-        refused = " OR ".join(unless)
-        block = f"""BEGIN {body}; PERFORM set_config('segment.done', 'yes', true);
-            EXCEPTION WHEN {refused} THEN PERFORM set_config('segment.done', 'no', true); END"""
-        self.execute(f"DO {literal(block)}")
-        return bool(self.query("SELECT current_setting('segment.done') = 'yes'")[0][0])
+            return self._session.attempt(update, unless=_TOO_LARGE)
 
     def stamp_text(self, expression: str) -> str:
         utc = f"{expression} AT TIME ZONE 'UTC'"
@@ -265,7 +211,7 @@ class Postgres(Warehouse):
 
     def find_existing(self, table: str, rows: str) -> int:
         ids = f"SELECT id FROM {rows}"  # noqa: S608
-        with self.staged(ids) as staged, _readable(), self._open.cursor() as cursor:
+        with self.staged(ids) as staged, self._session.cursor() as cursor:
             cursor.execute(f"SELECT id FROM {staged} JOIN {self.name(table)} USING (id)")  # noqa: S608
             found = cursor.fetch_arrow_table()
         self.workbench.register("__found", found)
@@ -274,14 +220,14 @@ class Postgres(Warehouse):
         return len(found)
 
     def insert(self, table: str, columns: Sequence[str], select: str) -> None:
-        with _readable(), self._open.cursor() as cursor:
+        with self._session.cursor() as cursor:
             cursor.adbc_ingest(
                 table, self.workbench.reader(select), mode="append", db_schema_name=self.schema
             )
 
     @contextlib.contextmanager
     def staged(self, select: str) -> Iterator[str]:
-        with _readable(), self._open.cursor() as cursor:
+        with self._session.cursor() as cursor:
             cursor.adbc_ingest(
                 _STAGED, self.workbench.reader(select), mode="create", temporary=True
             )
@@ -294,39 +240,18 @@ class Postgres(Warehouse):
         self.execute(f"DROP TABLE pg_temp.{_STAGED}")
 
     def replace_view(self, name: str, select: str) -> bool:
-        if self._attempt(f"CREATE OR REPLACE VIEW {self.name(name)} AS {select}"):
-            return True
-        return self._attempt(
-            f"DROP VIEW {self.name(name)}", f"CREATE VIEW {self.name(name)} AS {select}"
+        view = self.name(name)
+        replace = [f"CREATE OR REPLACE VIEW {view} AS {select}"]
+        anew = [f"DROP VIEW {view}", f"CREATE VIEW {view} AS {select}"]
+        return any(
+            self._session.attempt(*statements, unless=_DEPENDED_UPON)
+            for statements in (replace, anew)
         )
 
     def drop(self, relation: str) -> bool:
-        return self._attempt(f"DROP {relation}")
+        return self._session.attempt(f"DROP {relation}", unless=_DEPENDED_UPON)
 
     def comment_of(self, name: str) -> str | None:
         relation = literal(self.name(name))
         ((comment,),) = self.query(f"SELECT obj_description(to_regclass({relation}), 'pg_class')")
         return None if comment is None else str(comment)
-
-
-@contextlib.contextmanager
-def _readable() -> Iterator[None]:
-    """Turn the driver's errors into ours."""
-    try:
-        yield
-    except adbc_driver_manager.Error as error:
-        raise WarehouseError(_reason(error)) from None
-
-
-def _reason(error: adbc_driver_manager.Error) -> str:
-    """What Postgres says, without the driver's own words before it, and without values.
-
-    Its details of an error are for instance the row at fault.
-    """
-    text = str(error)
-    for mark in ("ERROR:", "FATAL:"):
-        text = text.partition(mark)[2] or text
-    for mark in ("Query was:", "DETAIL:", "CONTEXT:"):
-        text = text.partition(mark)[0]
-    text = " ".join(text.replace("SQLSTATE:", "code").split()).rstrip(". ")
-    return f"{text}."
