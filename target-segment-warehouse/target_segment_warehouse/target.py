@@ -153,7 +153,8 @@ class TargetSegmentWarehouse(Target):
             th.NumberType(minimum=0),
             default=300,
             title="Lock timeout",
-            description="How long to wait for a DuckDB file that another process has open.",
+            description="How long to wait for what others hold: a DuckDB file that another process "
+            "has open; on Postgres a table that a session uses, or a run into the same schema.",
         ),
         th.Property(
             "hard_delete",

@@ -30,7 +30,7 @@ def open_warehouse(
         url: ``duckdb:///relative/path``, ``duckdb:////absolute/path`` or ``postgresql://...``.
         schema: The schema in it.
         workbench: The in-memory DuckDB in which rows are prepared.
-        lock_timeout_seconds: How long to wait while others write.
+        lock_timeout_seconds: How long to wait for what others hold.
 
     Raises:
         WarehouseError: If the URL names no engine that is known, or cannot be read. The text has
@@ -55,7 +55,7 @@ def open_warehouse(
         from target_segment_warehouse.warehouses.postgres import Postgres
 
         _require_readable(rest)
-        return Postgres(workbench, schema, url)
+        return Postgres(workbench, schema, url, lock_timeout_seconds)
     raise WarehouseError(
         f"The setting 'warehouse_url' begins with '{scheme}:'; known are duckdb and postgresql."
     )

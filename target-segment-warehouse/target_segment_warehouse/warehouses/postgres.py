@@ -49,6 +49,7 @@ class Postgres(Warehouse):
         workbench: The in-memory DuckDB.
         schema: The schema.
         url: A libpq connection URI.
+        lock_timeout_seconds: How long to wait for what another session holds.
     """
 
     dialect = Dialect(
@@ -70,27 +71,28 @@ class Postgres(Warehouse):
         wider={"smallint": Type.INTEGER, "integer": Type.INTEGER, "real": Type.FLOAT},
     )
 
-    def __init__(self, workbench: Workbench, schema: str, url: str) -> None:
+    def __init__(
+        self, workbench: Workbench, schema: str, url: str, lock_timeout_seconds: float
+    ) -> None:
         super().__init__(workbench, schema)
-        self._session = Session(url)
+        self._session = Session(url, schema, lock_timeout_seconds)
 
     def begin(self) -> None:
+        is_ours = False
         if self._session.is_open:
             # Servers, pools and firewalls end connections that were quiet between two flushes.
             try:
-                self._lock()
+                is_ours = self._session.try_lock()
             except WarehouseError:
                 logger.info("The connection to Postgres was closed: connecting again.")
                 self.close()
         if not self._session.is_open:
             self._session.connect()
-            self._lock()
+            is_ours = self._session.try_lock()
+        if not is_ours:
+            self._session.lock()
         if not self.query(f"SELECT 1 FROM pg_namespace WHERE nspname = {literal(self.schema)}"):  # noqa: S608
             self._create_schema()
-
-    def _lock(self) -> None:
-        """Let one run at a time write to the schema, until commit; readers never wait."""
-        self.query(f"SELECT pg_advisory_xact_lock(hashtext({literal('segment:' + self.schema)}))")
 
     def _create_schema(self) -> None:
         user, database = self.query("SELECT current_user::text, current_database()::text")[0]
@@ -162,12 +164,14 @@ class Postgres(Warehouse):
         return " PRIMARY KEY"
 
     def add_columns(self, table: str, columns: Mapping[str, Type]) -> None:
-        self.execute(f"ALTER TABLE {self.name(table)} {', '.join(self.add_clauses(columns))}")
+        alter = f"ALTER TABLE {self.name(table)} {', '.join(self.add_clauses(columns))}"
+        self._session.change([self.name(table)], alter, unless=())
 
     def change_type(self, table: str, column: str, old: Type | None, new: Type) -> bool:
         # Our own views depend on every column; they are made again before the commit.
         views = [self.name(view) for view in sorted(self.own_views)]
-        done = self._session.attempt(
+        done = self._session.change(
+            [self.name(table), *views],
             *(f"DROP VIEW {view}" for view in views),
             f"ALTER TABLE {self.name(table)} ALTER COLUMN {quote(column)} "
             f"TYPE {self.physical(new)} USING {self.widening(column, old, new)}",
@@ -244,12 +248,13 @@ class Postgres(Warehouse):
         replace = [f"CREATE OR REPLACE VIEW {view} AS {select}"]
         anew = [f"DROP VIEW {view}", f"CREATE VIEW {view} AS {select}"]
         return any(
-            self._session.attempt(*statements, unless=_DEPENDED_UPON)
+            self._session.change([view], *statements, unless=_DEPENDED_UPON)
             for statements in (replace, anew)
         )
 
     def drop(self, relation: str) -> bool:
-        return self._session.attempt(f"DROP {relation}", unless=_DEPENDED_UPON)
+        name = relation.partition(" ")[2]
+        return self._session.change([name], f"DROP {relation}", unless=_DEPENDED_UPON)
 
     def comment_of(self, name: str) -> str | None:
         relation = literal(self.name(name))

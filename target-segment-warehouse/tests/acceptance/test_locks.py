@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from .harness import SCHEMA, Warehouse
-from .messages import record, schema, state
+from .messages import events, record, schema, state
 from .processes import Process
 
 pytestmark = pytest.mark.parametrize("engine", ["postgres"], indirect=True)
@@ -49,9 +49,66 @@ def until(reached: Callable[[], object], process: Process, timeout: float = 30) 
         time.sleep(0.02)
 
 
-def waiting(warehouse: Warehouse) -> int:
-    """How many sessions wait for a lock."""
-    return len(warehouse.query("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+def waits(process: Process) -> bool:
+    """Whether a target has said that it waits."""
+    return process.stderr.exists() and "Waiting for" in process.stderr.read_text()
+
+
+def test_an_open_session_is_named_and_not_waited_for_for_ever(warehouse: Warehouse) -> None:
+    warehouse.load(events("click"), record("click", id="0"))
+    with session(warehouse, f"SELECT count(*) FROM {SCHEMA}.activity") as reader:
+        process = warehouse.start(
+            [events("click"), record("click", id="1", fresh=1), state({"t": 1})],
+            lock_timeout_seconds=6,
+        )
+        until(lambda: waits(process), process)
+        # Others read meanwhile, however long the target waits.
+        longest = 0.0
+        while process.zygote.wait(process.pid, 0) is None:
+            began = time.monotonic()
+            warehouse.query(f"SELECT count(*) FROM {SCHEMA}.activity")
+            longest = max(longest, time.monotonic() - began)
+            time.sleep(0.05)
+        assert longest < 4
+        result = process.finish().failed("lock_timeout_seconds", "notebook", "pg_terminate_backend")
+        assert f"session {reader.info.backend_pid} " in result.stderr.splitlines()[-1]
+        assert result.stderr.count("Waiting for") == 1
+        assert result.states == []
+    assert warehouse.rows("click", "id") == ["0"]
+
+
+def test_an_open_session_is_waited_for(warehouse: Warehouse) -> None:
+    warehouse.load(events("click"), record("click", id="0"))
+    with session(warehouse, f"SELECT count(*) FROM {SCHEMA}.activity") as reader:
+        process = warehouse.start([events("click"), record("click", id="1", fresh=1)])
+        until(lambda: waits(process), process)
+        reader.rollback()
+        process.finish().ok()
+    assert warehouse.by_id("click", "fresh") == {"0": None, "1": 1}
+    warehouse.assert_activity_is_the_union(["click"])
+
+
+def test_a_table_that_somebody_has_locked_for_writing(warehouse: Warehouse) -> None:
+    lines = [schema("t"), record("t", id="1"), state({"t": 1})]
+    warehouse.load(*lines)
+    with session(warehouse, f"LOCK TABLE {SCHEMA}.t IN SHARE MODE") as holder:
+        result = warehouse.run(schema("t"), record("t", id="2"), lock_timeout_seconds=1)
+        result.failed("lock_timeout_seconds", f"session {holder.info.backend_pid} ")
+    assert warehouse.rows("t", "id") == ["1"]
+
+
+def test_another_run_that_does_not_end_is_named(warehouse: Warehouse) -> None:
+    lock = f"SELECT pg_advisory_xact_lock(hashtext('segment:{SCHEMA}'))"
+    with session(warehouse, lock) as other:
+        lines = [schema("t"), record("t", id="1")]
+        result = warehouse.run(*lines, lock_timeout_seconds=2)
+        pid = f"session {other.info.backend_pid} "
+        result.failed("lock_timeout_seconds", pid, f"Waiting for the schema {SCHEMA}")
+        process = warehouse.start(lines)
+        until(lambda: waits(process), process)
+        other.rollback()
+        process.finish().ok()
+    assert warehouse.rows("t", "id") == ["1"]
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
@@ -63,7 +120,8 @@ def test_runs_that_overlap_where_transactions_are_isolated(
     with database_setting(warehouse, "default_transaction_isolation", level):
         with session(warehouse, lock):
             processes = [warehouse.start(lines) for _ in range(2)]
-            until(lambda: waiting(warehouse) == 2, processes[0])
+            for process in processes:
+                until(lambda p=process: waits(p), process)
         for process in processes:
             process.finish().ok()
     assert warehouse.count("o") == 50
