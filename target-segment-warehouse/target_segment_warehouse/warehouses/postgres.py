@@ -164,12 +164,18 @@ class Postgres(Warehouse):
         return " PRIMARY KEY"
 
     def add_columns(self, table: str, columns: Mapping[str, Type]) -> None:
+        # A query of a view holds the view, and then one table after the other. Whoever has a table
+        # and waits for a second one, or for the view, would stop it and be stopped by it: so the
+        # views come first. This changes nothing of them, and has them to itself until commit; who
+        # reads another table does not wait.
+        views = self._views_on(table)
+        first = [f"ALTER VIEW {view} ALTER COLUMN id DROP DEFAULT" for view in views]
         alter = f"ALTER TABLE {self.name(table)} {', '.join(self.add_clauses(columns))}"
-        self._session.change([self.name(table)], alter, unless=())
+        self._session.change([self.name(table), *views], *first, alter, unless=())
 
     def change_type(self, table: str, column: str, old: Type | None, new: Type) -> bool:
         # Our own views depend on every column; they are made again before the commit.
-        views = [self.name(view) for view in sorted(self.own_views)]
+        views = self._views_on(table)
         done = self._session.change(
             [self.name(table), *views],
             *(f"DROP VIEW {view}" for view in views),
@@ -178,8 +184,24 @@ class Postgres(Warehouse):
             unless=_DEPENDED_UPON,
         )
         if done:
-            self.own_views.clear()
+            self.own_views.difference_update(views.values())
         return done
+
+    def _views_on(self, table: str) -> dict[str, str]:
+        """Views of ours that read a table: with the schema, quoted, and as they are called."""
+        if not self.own_views:
+            return {}
+        found = self.query(
+            f"""SELECT DISTINCT v.relname::text FROM pg_depend d
+            JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+            JOIN pg_class v ON v.oid = r.ev_class
+            WHERE d.refclassid = 'pg_class'::regclass
+              AND d.refobjid = to_regclass({literal(self.name(table))})
+              AND v.relnamespace = (SELECT oid FROM pg_namespace
+                WHERE nspname = {literal(self.schema)})"""  # noqa: S608
+        )
+        views = sorted(self.own_views & {view for (view,) in found})
+        return {self.name(view): view for view in views}
 
     def update_if_it_fits(self, table: str, assignments: Sequence[Assignment], select: str) -> bool:
         with self.staged(select) as rows:

@@ -4,6 +4,7 @@ end a load."""
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from urllib.parse import quote
@@ -52,6 +53,65 @@ def until(reached: Callable[[], object], process: Process, timeout: float = 30) 
 def waits(process: Process) -> bool:
     """Whether a target has said that it waits."""
     return process.stderr.exists() and "Waiting for" in process.stderr.read_text()
+
+
+def holds(warehouse: Warehouse, relation: str) -> bool:
+    """Whether a session has, until it commits, a table or view to itself."""
+    return bool(
+        warehouse.query(
+            f"SELECT 1 FROM pg_locks WHERE relation = to_regclass('{SCHEMA}.{relation}') "
+            "AND granted AND mode = 'AccessExclusiveLock'"
+        )
+    )
+
+
+def background(warehouse: Warehouse, sql: str) -> tuple[threading.Thread, list[object]]:
+    """A query that runs in a thread, and what comes of it."""
+    outcome: list[object] = []
+
+    def read() -> None:
+        try:
+            outcome.extend(warehouse.query(sql)[0])
+        except psycopg.Error as error:
+            outcome.append(str(error))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    return thread, outcome
+
+
+@pytest.mark.parametrize("first", [{"n": 1}, {"n": 1.5}], ids=["new column", "wider column"])
+def test_readers_of_activity_and_a_load_do_not_deadlock(
+    warehouse: Warehouse, first: dict[str, float]
+) -> None:
+    old = {} if first == {"n": 1} else {"n": 1}
+    for stream in ("a1", "b1", "c1"):
+        warehouse.load(events(stream), record(stream, id="0", **old))
+    process = warehouse.start(None)
+    # More than is held before it is loaded: the table is altered while the rest is still to come.
+    big = [record("b1", id=str(n), text=TEXT, **first) for n in range(1, 32_001)]
+    process.send(events("a1"), events("b1"), *big)
+    until(lambda: holds(warehouse, "b1"), process)
+    reader, counted = background(warehouse, f"SELECT count(*) FROM {SCHEMA}.activity")
+    time.sleep(1.5)  # longer than Postgres' deadlock_timeout
+    # Who reads one of the other tables does not wait.
+    assert warehouse.query(f"SELECT count(*) FROM {SCHEMA}.a1") == [(1,)]
+    process.send(record("a1", id="1", **first), state({"t": 1}))
+    assert process.finish().ok().states == [{"t": 1}]
+    reader.join(30)
+    assert counted == [32_004]
+    warehouse.assert_activity_is_the_union(["a1", "b1", "c1"])
+
+
+def test_objects_that_change_leave_readers_of_activity_alone(warehouse: Warehouse) -> None:
+    warehouse.load(events("click"), record("click", id="0"), schema("o"), record("o", id="0", n=1))
+    process = warehouse.start(None)
+    big = [record("o", id=str(n), text=TEXT, n=1.5) for n in range(1, 32_001)]
+    process.send(schema("o"), *big)
+    until(lambda: holds(warehouse, "o"), process)
+    assert warehouse.query(f"SELECT count(*) FROM {SCHEMA}.activity") == [(1,)]
+    process.finish().ok()
+    assert warehouse.types("o")["n"] == "float"
 
 
 def test_an_open_session_is_named_and_not_waited_for_for_ever(warehouse: Warehouse) -> None:
