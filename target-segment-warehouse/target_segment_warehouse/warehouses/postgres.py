@@ -91,18 +91,17 @@ class Postgres(Warehouse):
             is_ours = self._session.try_lock()
         if not is_ours:
             self._session.lock()
-        if not self.query(f"SELECT 1 FROM pg_namespace WHERE nspname = {literal(self.schema)}"):  # noqa: S608
-            self._create_schema()
+        if not self._has_schema():
+            # Another program may make it at this moment: then it is there.
+            self._session.change(
+                ["pg_catalog.pg_namespace"],
+                f"CREATE SCHEMA IF NOT EXISTS {quote(self.schema)}",
+                unless=("duplicate_schema", "unique_violation"),
+            )
 
-    def _create_schema(self) -> None:
-        user, database = self.query("SELECT current_user::text, current_database()::text")[0]
-        try:
-            self.execute(f"CREATE SCHEMA {quote(self.schema)}")
-        except WarehouseError as error:
-            raise WarehouseError(
-                f"The schema {self.schema} cannot be created by {user}: {error} As an "
-                f"administrator: GRANT CREATE ON DATABASE {quote(database)} TO {quote(user)};"
-            ) from None
+    def _has_schema(self) -> bool:
+        where = f"nspname = {literal(self.schema)}"
+        return bool(self.query(f"SELECT 1 FROM pg_namespace WHERE {where}"))  # noqa: S608
 
     def commit(self) -> None:
         self._session.commit()

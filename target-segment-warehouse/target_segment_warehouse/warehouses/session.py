@@ -15,6 +15,9 @@ from target_segment_warehouse.sqltext import literal
 from target_segment_warehouse.warehouses.advice import (
     END_IT,
     LOCK_NOT_FREE,
+    NO_RIGHT,
+    WITHOUT_A_LOOK,
+    right_to_write,
     writes_to,
 )
 from target_segment_warehouse.warehouses.base import WarehouseError
@@ -54,6 +57,7 @@ class Session:
         self._schema = schema
         self._timeout = lock_timeout_seconds
         self._connection: adbc_driver_postgresql.dbapi.Connection | None = None
+        self._user = self._database = ""
 
     @property
     def is_open(self) -> bool:
@@ -74,8 +78,8 @@ class Session:
         limits = ", ".join(map(literal, _LIMITS))
         # Each statement has to see what was committed while the transaction waited for its turn:
         # read committed. Limits in the URL (options=-c ...) are meant for this session, and stay.
-        ((encoding, database, *_),) = self.query(
-            f"""SELECT getdatabaseencoding()::text, current_database()::text,
+        ((encoding, self._user, self._database, *_),) = self.query(
+            f"""SELECT getdatabaseencoding()::text, current_user::text, current_database()::text,
               set_config('default_transaction_isolation', 'read committed', false),
               set_config('TimeZone', 'UTC', false),
               set_config('application_name', coalesce(
@@ -87,7 +91,7 @@ class Session:
         if encoding not in _ENCODINGS:
             self.close()
             raise WarehouseError(
-                f"The database {database} is encoded in {encoding}, which has not every "
+                f"The database {self._database} is encoded in {encoding}, which has not every "
                 "character: make one for the warehouse with ENCODING 'UTF8' TEMPLATE template0."
             )
         self.commit()
@@ -259,13 +263,17 @@ class Session:
 
     def _advice(self, code: str) -> str:
         """What to do about a failure, which has to be looked for where it happened."""
-        if code != LOCK_NOT_FREE:
+        if code in WITHOUT_A_LOOK:
+            return WITHOUT_A_LOOK[code]
+        if code not in {LOCK_NOT_FREE, NO_RIGHT}:
             return ""
         with contextlib.suppress(adbc_driver_manager.Error, WarehouseError):
             # What failed is lost anyway, and a transaction with a failure answers nothing.
             self._open.rollback()
-            held_by = self._sessions(writes_to(self._schema))
-            return f"Waited {self._timeout:g} s for {held_by}. {END_IT}"
+            if code == LOCK_NOT_FREE:
+                held_by = self._sessions(writes_to(self._schema))
+                return f"Waited {self._timeout:g} s for {held_by}. {END_IT}"
+            return right_to_write(self.query, self._schema, self._user, self._database)
         return ""
 
 
@@ -281,7 +289,7 @@ def _reason(error: adbc_driver_manager.Error) -> str:
     text = str(error)
     for mark in ("ERROR:", "FATAL:"):
         text = text.partition(mark)[2] or text
-    for mark in ("Query was:", "DETAIL:", "CONTEXT:"):
+    for mark in ("\nLINE ", "Query was:", "DETAIL:", "CONTEXT:"):
         text = text.partition(mark)[0]
     text = " ".join(text.replace("SQLSTATE:", "code").split()).rstrip(". ")
     return f"{text}."

@@ -187,6 +187,18 @@ def test_runs_that_overlap_where_transactions_are_isolated(
     assert warehouse.count("o") == 50
 
 
+def test_a_schema_that_somebody_makes_at_the_same_time(warehouse: Warehouse) -> None:
+    with session(warehouse, f"CREATE SCHEMA {SCHEMA}") as other:
+        process = warehouse.start([schema("t"), record("t", id="1")])
+        until(
+            lambda: warehouse.query("SELECT 1 FROM pg_stat_activity WHERE wait_event_type='Lock'"),
+            process,
+        )
+        other.commit()
+        process.finish().ok()
+    assert warehouse.rows("t", "id") == ["1"]
+
+
 def test_a_pause_in_a_flush_is_no_reason_to_end_it(warehouse: Warehouse) -> None:
     with (
         database_setting(warehouse, "idle_in_transaction_session_timeout", "500ms"),
