@@ -30,9 +30,12 @@ def read_history(warehouse: Warehouse, runs: int) -> list[dict[str, object]]:
     Args:
         warehouse: Outside a transaction.
         runs: How many runs.
+
+    Raises:
+        WarehouseError: If the warehouse is not there, cannot be read, or has no such schema.
     """
-    warehouse.begin()
     try:
+        warehouse.look()
         if REPORTS not in warehouse.tables():
             return []
         name = warehouse.name(REPORTS)

@@ -28,6 +28,15 @@ def writes_to(schema: str) -> str:
     return f"l.mode <> 'AccessShareLock' AND l.relation IN ({tables})"
 
 
+def right_to_read(schema: str, user: str) -> str:
+    """Which right a user needs who only reads the run reports."""
+    granted = f"ON SCHEMA {quote(schema)} TO {quote(user)}"
+    return (
+        f"As an administrator: GRANT USAGE {granted}; "
+        f"GRANT SELECT ON {quote(schema)}.sync_reports TO {quote(user)};"
+    )
+
+
 def right_to_write(
     query: Callable[[str], list[tuple[Any, ...]]], schema: str, user: str, database: str
 ) -> str:

@@ -21,6 +21,14 @@ class WarehouseError(Exception):
     """The warehouse refuses; the text says what happened and which setting or permission helps."""
 
 
+def no_schema(schema: str) -> str:
+    """What to say where a schema is looked for and not there."""
+    return (
+        f"The warehouse has no schema {schema}: nothing has been loaded into it yet, or the "
+        "setting 'default_target_schema' names another."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """What engines differ in.
@@ -113,6 +121,14 @@ class Warehouse(abc.ABC):
 
         Raises:
             WarehouseError: If the warehouse cannot be reached.
+        """
+
+    @abc.abstractmethod
+    def look(self) -> None:
+        """Start a transaction that only reads, and that nobody else waits for; makes nothing.
+
+        Raises:
+            WarehouseError: If the warehouse cannot be reached, or has no such schema.
         """
 
     @abc.abstractmethod

@@ -20,7 +20,13 @@ import duckdb
 from target_segment_warehouse.cells import pack, stamp_text
 from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import Type
-from target_segment_warehouse.warehouses.base import Assignment, Dialect, Warehouse, WarehouseError
+from target_segment_warehouse.warehouses.base import (
+    Assignment,
+    Dialect,
+    Warehouse,
+    WarehouseError,
+    no_schema,
+)
 from target_segment_warehouse.workbench import PHYSICAL, THREADS, Workbench
 
 logger = logging.getLogger(__name__)
@@ -108,7 +114,18 @@ class DuckDB(Warehouse):
         self.execute("BEGIN")
         self.execute(f"CREATE SCHEMA IF NOT EXISTS {_CATALOG}.{quote(self.schema)}")
 
-    def _attach(self) -> None:
+    def look(self) -> None:
+        if not self._path.exists():
+            raise WarehouseError(
+                f"There is no DuckDB file {self._path}: nothing has been loaded into it yet, or "
+                "the setting 'warehouse_url' names another."
+            )
+        self._attach("READ_ONLY")
+        self.execute("BEGIN")
+        if not self.query(f"SELECT 1 FROM duckdb_schemas() WHERE {self._is_here()}"):  # noqa: S608
+            raise WarehouseError(no_schema(self.schema))
+
+    def _attach(self, mode: str = "READ_WRITE") -> None:
         """Open the file, or wait for the process that has it open."""
         deadline = time.monotonic() + self._timeout
         pause, told = 0.05, False
@@ -123,7 +140,7 @@ class DuckDB(Warehouse):
             try:
                 self.execute(
                     f"ATTACH {literal(os.fspath(self._path))} AS {_CATALOG} "
-                    f"(ROW_GROUP_SIZE {_ROW_GROUP_ROWS})"
+                    f"({mode}, ROW_GROUP_SIZE {_ROW_GROUP_ROWS})"
                 )
             except (duckdb.IOException, duckdb.ResourceInUseException) as error:
                 reason = str(error).partition("\n")[0]

@@ -11,7 +11,13 @@ from typing import Any
 
 from target_segment_warehouse.sqltext import literal, quote
 from target_segment_warehouse.types import Type
-from target_segment_warehouse.warehouses.base import Assignment, Dialect, Warehouse, WarehouseError
+from target_segment_warehouse.warehouses.base import (
+    Assignment,
+    Dialect,
+    Warehouse,
+    WarehouseError,
+    no_schema,
+)
 from target_segment_warehouse.warehouses.session import Session
 from target_segment_warehouse.workbench import Workbench
 
@@ -98,6 +104,12 @@ class Postgres(Warehouse):
                 f"CREATE SCHEMA IF NOT EXISTS {quote(self.schema)}",
                 unless=("duplicate_schema", "unique_violation"),
             )
+
+    def look(self) -> None:
+        self._session.connect(only_reads=True)
+        self.execute("SET TRANSACTION READ ONLY")
+        if not self._has_schema():
+            raise WarehouseError(no_schema(self.schema))
 
     def _has_schema(self) -> bool:
         where = f"nspname = {literal(self.schema)}"

@@ -17,6 +17,7 @@ from target_segment_warehouse.warehouses.advice import (
     LOCK_NOT_FREE,
     NO_RIGHT,
     WITHOUT_A_LOOK,
+    right_to_read,
     right_to_write,
     writes_to,
 )
@@ -58,14 +59,20 @@ class Session:
         self._timeout = lock_timeout_seconds
         self._connection: adbc_driver_postgresql.dbapi.Connection | None = None
         self._user = self._database = ""
+        self._only_reads = False
 
     @property
     def is_open(self) -> bool:
         """Whether there is a connection; the server may have ended it."""
         return self._connection is not None
 
-    def connect(self) -> None:
-        """Connect, and see to settings that a load depends on."""
+    def connect(self, *, only_reads: bool = False) -> None:
+        """Connect, and see to settings that a load depends on.
+
+        Args:
+            only_reads: Whether the session is to write nothing.
+        """
+        self._only_reads = only_reads
         try:
             self._connection = adbc_driver_postgresql.dbapi.connect(self._url)
         except adbc_driver_manager.Error as error:
@@ -273,6 +280,8 @@ class Session:
             if code == LOCK_NOT_FREE:
                 held_by = self._sessions(writes_to(self._schema))
                 return f"Waited {self._timeout:g} s for {held_by}. {END_IT}"
+            if self._only_reads:
+                return right_to_read(self._schema, self._user)
             return right_to_write(self.query, self._schema, self._user, self._database)
         return ""
 
