@@ -29,14 +29,18 @@ _ENCODINGS = {"UTF8", "SQL_ASCII"}  # the latter keeps bytes as they come
 
 _NAME = "target-segment-warehouse"  # for other sessions that this one keeps waiting
 
-_LIMITS = (
-    "statement_timeout",
-    "transaction_timeout",
-    "idle_in_transaction_session_timeout",
-    "idle_session_timeout",
-)
-"""Settings that end what takes long. Databases and roles have them for people; a flush is a long
-transaction, which is idle while the tap is."""
+_SETTINGS = {
+    "statement_timeout": "0",
+    "transaction_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "tcp_keepalives_idle": "60",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "6",
+}
+"""What the database and the role have for people does not suit a flush: it is a long transaction,
+which is idle while the tap is. Whether this side still lives the server finds out by asking (in
+seconds): a session whose machine is gone would keep its locks for hours."""
 
 _FIRST_TRY, _LONGEST_TRY, _PAUSE = 0.5, 5.0, 1.0
 """Seconds. Whoever comes after a statement that waits for a table waits behind it, readers too. So
@@ -82,9 +86,9 @@ class Session:
             ) from None
         # The driver writes UTF-8, and reads it, whatever the session's encoding is.
         self.execute("SET client_encoding TO 'UTF8'")
-        limits = ", ".join(map(literal, _LIMITS))
+        settings = ", ".join(f"({literal(n)}, {literal(v)})" for n, v in _SETTINGS.items())
         # Each statement has to see what was committed while the transaction waited for its turn:
-        # read committed. Limits in the URL (options=-c ...) are meant for this session, and stay.
+        # read committed. What the URL sets (options=-c ...) is meant for this session, and stays.
         ((encoding, self._user, self._database, *_),) = self.query(
             f"""SELECT getdatabaseencoding()::text, current_user::text, current_database()::text,
               set_config('default_transaction_isolation', 'read committed', false),
@@ -92,8 +96,9 @@ class Session:
               set_config('application_name', coalesce(
                 nullif(current_setting('application_name'), ''), '{_NAME}'), false),
               set_config('lock_timeout', '{self._milliseconds(self._timeout)}', false),
-              (SELECT count(set_config(name, '0', false)) FROM pg_settings
-                WHERE name IN ({limits}) AND source <> 'client')"""  # noqa: S608
+              (SELECT count(set_config(name, value, false)) FROM pg_settings
+                JOIN (VALUES {settings}) AS ours (name, value) USING (name)
+                WHERE source <> 'client')"""  # noqa: S608
         )
         if encoding not in _ENCODINGS:
             self.close()
