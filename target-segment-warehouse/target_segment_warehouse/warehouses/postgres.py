@@ -82,8 +82,10 @@ class Postgres(Warehouse):
     ) -> None:
         super().__init__(workbench, schema)
         self._session = Session(url, schema, lock_timeout_seconds)
+        self._grants: dict[str, list[str]] = {}  # of views that were dropped on the way
 
     def begin(self) -> None:
+        self._grants.clear()
         is_ours = False
         if self._session.is_open:
             # Servers, pools and firewalls end connections that were quiet between two flushes.
@@ -187,6 +189,7 @@ class Postgres(Warehouse):
     def change_type(self, table: str, column: str, old: Type | None, new: Type) -> bool:
         # Our own views depend on every column; they are made again before the commit.
         views = self._views_on(table)
+        grants = {name: self._grants_on(view) for view, name in views.items()}
         done = self._session.change(
             [self.name(table), *views],
             *(f"DROP VIEW {view}" for view in views),
@@ -196,6 +199,7 @@ class Postgres(Warehouse):
         )
         if done:
             self.own_views.difference_update(views.values())
+            self._grants |= grants
         return done
 
     def _views_on(self, table: str) -> dict[str, str]:
@@ -278,12 +282,24 @@ class Postgres(Warehouse):
 
     def replace_view(self, name: str, select: str) -> bool:
         view = self.name(name)
-        replace = [f"CREATE OR REPLACE VIEW {view} AS {select}"]
-        anew = [f"DROP VIEW {view}", f"CREATE VIEW {view} AS {select}"]
-        return any(
-            self._session.change([view], *statements, unless=_DEPENDED_UPON)
-            for statements in (replace, anew)
+        grants = self._grants.pop(name, [])
+        replace = [f"CREATE OR REPLACE VIEW {view} AS {select}", *grants]
+        if self._session.change([view], *replace, unless=_DEPENDED_UPON):
+            return True
+        grants = self._grants_on(view)
+        anew = [f"DROP VIEW {view}", f"CREATE VIEW {view} AS {select}", *grants]
+        return self._session.change([view], *anew, unless=_DEPENDED_UPON)
+
+    def _grants_on(self, view: str) -> list[str]:
+        """What gives other roles the rights that they have on a view, once it is made again."""
+        found = self.query(
+            f"""SELECT format('GRANT %s ON %s TO %s%s', a.privilege_type, {literal(view)},
+              CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+              CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+            FROM pg_class c, aclexplode(c.relacl) a
+            WHERE c.oid = to_regclass({literal(view)}) AND a.grantee <> c.relowner"""  # noqa: S608
         )
+        return [statement for (statement,) in found]
 
     def drop(self, relation: str) -> bool:
         name = relation.partition(" ")[2]

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import pytest
 
 from .harness import SCHEMA, Warehouse
-from .messages import record, schema
+from .messages import events, record, schema
 
 pytestmark = pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 
@@ -58,3 +58,25 @@ def test_a_table_of_somebody_else_s(warehouse: Warehouse, role: str) -> None:
         schema("o"), record("o", id="2", fresh=1), warehouse_url=as_role(warehouse, role)
     )
     result.failed("must be owner of table o", f"belongs to {owner}", f'OWNER TO "{role}"')
+
+
+def test_rights_on_activity_stay_when_it_is_made_again(warehouse: Warehouse, role: str) -> None:
+    a, b = [events("a"), record("a", id="1", n=1)], [events("b"), record("b", id="2", n=2)]
+    warehouse.load(*a, *b)
+    warehouse.execute(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}")
+    warehouse.execute(f"GRANT SELECT ON {SCHEMA}.activity TO {role} WITH GRANT OPTION")
+    warehouse.execute(f"GRANT SELECT ON {SCHEMA}.activity TO PUBLIC")
+    before = warehouse.query("SELECT relacl::text FROM pg_class WHERE relname = 'activity'")
+    changes = [
+        [events("c"), record("c", id="8", n=True)],  # another type in the union: made anew
+        [record("a", id="3", n="text")],  # a wider column: the view is dropped
+        [record("b", id="4", n=0.5), record("b", id="5", m=True), record("a", id="6", m="x")],
+        [record("a", id="7", fresh=1)],  # the view is replaced
+    ]
+    for lines in changes:
+        warehouse.load(events("a"), events("b"), *lines)
+        acl = warehouse.query("SELECT relacl::text FROM pg_class WHERE relname = 'activity'")
+        assert acl == before
+    warehouse.execute(f"ALTER TABLE {SCHEMA}.a DROP COLUMN fresh CASCADE")  # the view goes, too
+    warehouse.load(*a)
+    warehouse.assert_activity_is_the_union(["a", "b", "c"])
