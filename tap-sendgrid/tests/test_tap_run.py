@@ -230,7 +230,7 @@ def test_about_describes_every_setting() -> None:
     assert all(settings[name].get("title") and settings[name].get("description") for name in ours)
 
 
-@pytest.mark.parametrize("text", ["", '{"a": 1,}', "[1]", "\x00", None])
+@pytest.mark.parametrize("text", ['{"a": 1,}', "[1]", None])
 @pytest.mark.parametrize("option", ["--config", "--catalog", "--state"])
 def test_a_file_that_is_no_json_is_named(tmp_path: Path, option: str, text: str | None) -> None:
     file = tmp_path / "given.json"

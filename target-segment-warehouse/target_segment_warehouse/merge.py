@@ -199,7 +199,8 @@ class Merger:
         if merged and stream.collection is Collection.OBJECT:
             parts = ["true"]
             if quote(OVERFLOW) in merged:
-                parts = self._workbench.parts_to_merge(OVERFLOW, typed.rows)
+                size = self._workbench.text_bytes(f"(SELECT {OVERFLOW} FROM {typed.rows})")  # noqa: S608
+                parts = self._workbench.parts(size, "id", json=True)
             into = f"CREATE OR REPLACE TEMP TABLE {_MERGED} AS"
             for part in parts:
                 self._workbench.execute(f"{into} {_merge_several(typed, merged, part)}")

@@ -66,16 +66,20 @@ def gather(
     # Content of an object that has columns, or members here, of its own is not a value.
     deep = [str(place) for place, path in enumerate(paths, 1) if len(path) >= MAX_DEPTH]
     own = f"kind <> 'OBJECT' OR place IN ({', '.join(deep)})" if deep else "kind <> 'OBJECT'"
-    workbench.execute(
-        f"""CREATE OR REPLACE TEMP TABLE {OVERFLOWING} AS
-        SELECT line, '{{' || string_agg(to_json(name) || ':' || value, ',' ORDER BY place) || '}}'
-            AS members
-        FROM (
-            SELECT line, unnest({look_up("json_extract", paths, arrays)}) AS value,
-                unnest({look_up("json_type", paths, arrays)}) AS kind,
-                unnest(range(1, {len(paths) + 1})) AS place
-            FROM {relation}
-        ) JOIN (VALUES {listed or "(0, '')"}) AS n(place, name) USING (place)
-        WHERE kind IS NOT NULL AND ({own})
-        GROUP BY line"""  # noqa: S608
-    )
+    into = f"CREATE OR REPLACE TEMP TABLE {OVERFLOWING} AS"
+    size = workbench.text_bytes(f"(SELECT record FROM {relation})")  # noqa: S608
+    for part in workbench.parts(size, "line", json=True):
+        workbench.execute(
+            f"""{into} SELECT line,
+                '{{' || string_agg(to_json(name) || ':' || value, ',' ORDER BY place) || '}}'
+                AS members
+            FROM (
+                SELECT line, unnest({look_up("json_extract", paths, arrays)}) AS value,
+                    unnest({look_up("json_type", paths, arrays)}) AS kind,
+                    unnest(range(1, {len(paths) + 1})) AS place
+                FROM {relation} WHERE {part}
+            ) JOIN (VALUES {listed or "(0, '')"}) AS n(place, name) USING (place)
+            WHERE kind IS NOT NULL AND ({own})
+            GROUP BY line"""  # noqa: S608
+        )
+        into = f"INSERT INTO {OVERFLOWING}"

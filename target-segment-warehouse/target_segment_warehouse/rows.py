@@ -76,6 +76,7 @@ class RowLoader:
             MissingKeyPropertiesError: If a record has no value for a key property.
             InvalidRecordError: If a record is no JSON object.
         """
+        self._workbench.allow_width(piece.records.size // max(len(piece.records), 1))
         seen = self._know(piece.stream, table)
         entry = Entry(table.collection, is_new=table.is_new)
         rest, head = piece.records, HEAD

@@ -8,6 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from target_segment_warehouse.sqltext import quote
 from target_segment_warehouse.types import Type
 
 PHYSICAL = {
@@ -28,9 +29,13 @@ THREADS = 1
 # What a column takes, in bytes, even of a single row: a vector or two in each step of a query.
 _COLUMN_BYTES = 400_000
 _FEW_COLUMNS = 100
-# How much JSON one statement merges: DuckDB parses that of 2,048 rows before it writes any of it,
-# which takes some six times its size.
-_JSON_BYTES = 8 << 20
+# How much text one statement works on where it takes several times as much memory.
+_TEXT_BYTES = 8 << 20
+# The same of JSON: DuckDB parses that of 2,048 rows before it writes any of it.
+_JSON_BYTES = 2 << 20
+_VECTOR_ROWS = 2048  # of DuckDB's
+_USUAL_ROW_BYTES = 4096
+_MOST_BYTES = 2 << 30
 # Rows that a reader hands over at a time.
 READER_ROWS = 10_000
 
@@ -90,19 +95,38 @@ class Workbench:
         if count > _FEW_COLUMNS:
             self.allow(MEMORY_BYTES + count * _COLUMN_BYTES)
 
-    def parts_to_merge(self, column: str, *relations: str) -> list[str]:
-        """Cut rows by ``id``, so that no part has too much JSON to be merged in one statement.
+    def text_bytes(self, relation: str) -> int:
+        """How many bytes of text rows have, in all of their columns."""
+        names = [
+            quote(str(name))
+            for (name,) in self.query(
+                f"SELECT column_name FROM (DESCRIBE FROM {relation}) "  # noqa: S608
+                "WHERE column_type IN ('VARCHAR', 'JSON')"
+            )
+        ]
+        total = " + ".join(f"coalesce(sum(strlen({name})), 0)" for name in names)
+        return int(self.value(f"SELECT {total or 0} FROM {relation}"))  # noqa: S608
+
+    @staticmethod
+    def parts(size: int, by: str, *, json: bool) -> list[str]:
+        """Cut rows so that none of the parts has more than some megabytes.
 
         Args:
-            column: The one of JSON.
-            relations: What has it, and is merged.
+            size: How many bytes all of them have.
+            by: A column; rows that have the same there are in one part.
+            json: Whether the statement takes JSON apart, or merges it.
 
         Returns:
-            SQL conditions on ``id``: for each row one is true.
+            SQL conditions on that column: for each row one is true.
         """
-        sizes = (f"(SELECT coalesce(sum(strlen({column})), 0) FROM {each})" for each in relations)  # noqa: S608
-        count = int(self.value(f"SELECT {' + '.join(sizes)}")) // _JSON_BYTES + 1
-        return [f"hash(id) % {count} = {part}" for part in range(count)] if count > 1 else ["true"]
+        count = size // (_JSON_BYTES if json else _TEXT_BYTES) + 1
+        return [f"hash({by}) % {count} = {n}" for n in range(count)] if count > 1 else ["true"]
+
+    def allow_width(self, size: int) -> None:
+        """Let rows that have so many bytes, on an average, be worked on and stored."""
+        # A vector of them at a time, in an allocation of the next power of two, and another copy.
+        if size > _USUAL_ROW_BYTES:
+            self.allow(min(MEMORY_BYTES + 3 * _VECTOR_ROWS * size, _MOST_BYTES))
 
     def execute(self, sql: str) -> None:
         """Run one statement."""

@@ -63,7 +63,7 @@ def test_as_a_module(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
-@pytest.mark.parametrize("text", ["", '{"a": 1,}', "[1]", "\x00", None])
+@pytest.mark.parametrize("text", ['{"a": 1,}', "[1]", None])
 def test_a_config_that_is_no_json_is_named(tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "config.json"
     if text is not None:

@@ -236,11 +236,12 @@ class Warehouse(abc.ABC):
         return True
 
     def _update_statement(self, table: str, assignments: Sequence[Assignment], rows: str) -> str:
-        sets = ", ".join(
-            f"{quote(a.column)} = {self._merged_json(a) if a.merge_json else a.expression()}"
-            for a in assignments
-        )
+        sets = ", ".join(f"{quote(a.column)} = {self.assigned(a)}" for a in assignments)
         return f"UPDATE {self.name(table)} AS t SET {sets} FROM {rows} AS n WHERE t.id = n.id"  # noqa: S608
+
+    def assigned(self, assignment: Assignment) -> str:
+        """SQL for the value that a column has after an update: of rows ``t``, from rows ``n``."""
+        return self._merged_json(assignment) if assignment.merge_json else assignment.expression()
 
     def _merged_json(self, assignment: Assignment) -> str:
         name = quote(assignment.column)

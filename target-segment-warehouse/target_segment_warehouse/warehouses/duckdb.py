@@ -45,6 +45,11 @@ _MERGES_ONE_IN = 8
 """Of so many flushes one merges, by chance: most are processes of their own and know nothing of
 each other. Even one merge takes seconds where a large load left its row groups half full."""
 
+_UPDATED_BYTES = 16 << 20
+"""How much text of a transaction goes into UPDATE."""
+
+_REWRITTEN = "__rewritten"
+
 _TABLE = re.compile(rf'{_CATALOG}\.((?:"(?:[^"]|"")*"\.?)+)')
 
 _SCAN_THREADS = min(4, os.cpu_count() or 1)
@@ -100,6 +105,7 @@ class DuckDB(Warehouse):
         self._path = path
         self._timeout = lock_timeout_seconds
         self._is_held = False
+        self._updated = 0
 
     def name(self, relation: str) -> str:
         return f"{_CATALOG}.{super().name(relation)}"
@@ -111,6 +117,7 @@ class DuckDB(Warehouse):
         self.execute(f"SET max_vacuum_tasks = {_VACUUM_TASKS if merges else 0}")
         if not self._is_held:
             self._attach()
+        self._updated = 0
         self.execute("BEGIN")
         self.execute(f"CREATE SCHEMA IF NOT EXISTS {_CATALOG}.{quote(self.schema)}")
 
@@ -204,14 +211,19 @@ class DuckDB(Warehouse):
     def views(self) -> dict[str, dict[str, str]]:
         return self._columns("duckdb_views", "view_name")
 
-    def _columns(self, relations: str, name: str) -> dict[str, dict[str, str]]:
+    def _columns(
+        self, relations: str, name: str, only: str | None = None
+    ) -> dict[str, dict[str, str]]:
+        which = self._is_here("r.")
+        if only is not None:
+            which += f" AND lower(r.{name}) = lower({literal(only)})"
         found: dict[str, dict[str, str]] = {}
         for relation, column, type_ in self.query(
             f"""SELECT r.{name}, c.column_name, c.data_type
             FROM {relations}() r LEFT JOIN duckdb_columns() c
               ON c.database_name = r.database_name AND c.schema_name = r.schema_name
              AND c.table_name = r.{name}
-            WHERE {self._is_here("r.")}
+            WHERE {which}
             ORDER BY r.{name}, c.column_index"""  # noqa: S608
         ):
             columns = found.setdefault(self.folded(str(relation)), {})
@@ -256,14 +268,16 @@ class DuckDB(Warehouse):
         )
         return True
 
-    def _is_depended_upon(self, table: str, column: str) -> bool:
-        """Whether something that somebody made keeps DuckDB from changing a column."""
+    def _is_depended_upon(self, table: str, column: str | None = None) -> bool:
+        """Whether something that somebody made keeps DuckDB from changing a column, or rows."""
         here = self._is_here()
         this, that = (
             f"{here} AND lower({name}) = lower({literal(table)})"
             for name in ("table_name", "referenced_table")
         )
-        has_column = f"list_contains(constraint_column_names, {literal(column)})"
+        has_column = "true"
+        if column is not None:
+            has_column = f"list_contains(constraint_column_names, {literal(column)})"
         found = self.query(
             f"SELECT 1 FROM duckdb_indexes() WHERE {this} "  # noqa: S608
             f"UNION ALL SELECT 1 FROM duckdb_columns() WHERE {this} AND is_generated "
@@ -317,12 +331,37 @@ class DuckDB(Warehouse):
         self.execute(f"INSERT INTO {self.name(table)} ({names}) {select}")
 
     def update(self, table: str, assignments: Sequence[Assignment], select: str) -> None:
-        parts = ["true"]
-        for column in (each.column for each in assignments if each.merge_json):
+        size = self.workbench.text_bytes(f"({select})")
+        merged = [each.column for each in assignments if each.merge_json]
+        for column in merged:
             stored = f"{self.name(table)} SEMI JOIN ({select}) USING (id)"
-            parts = self.workbench.parts_to_merge(column, f"({select})", stored)
-        for part in parts:
-            super().update(table, assignments, f"SELECT * FROM ({select}) WHERE {part}")  # noqa: S608
+            size += self.workbench.text_bytes(f"(SELECT {quote(column)} FROM {stored})")  # noqa: S608
+        self._updated += size
+        # What updates take out and put in is in memory until the commit, in many times its size.
+        rewrites = self._updated > _UPDATED_BYTES and not self._is_depended_upon(table)
+        for part in self.workbench.parts(size, "id", json=bool(merged)):
+            rows = f"SELECT * FROM ({select}) WHERE {part}"  # noqa: S608
+            if rewrites:
+                self._rewrite(table, assignments, rows)
+            else:
+                super().update(table, assignments, rows)
+
+    def _rewrite(self, table: str, assignments: Sequence[Assignment], select: str) -> None:
+        """The same as an update: rows as they are to be go in, in place of those that are there."""
+        values = {a.column: self.assigned(a) for a in assignments}
+        columns = self._columns("duckdb_tables", "table_name", table)[table]
+        selected = ", ".join(
+            f"{values.get(name, f't.{quote(name)}')} AS {quote(name)}" for name in columns
+        )
+        self.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_REWRITTEN} AS SELECT {selected} "  # noqa: S608
+            f"FROM {self.name(table)} AS t JOIN ({select}) AS n ON t.id = n.id"
+        )
+        self.execute(
+            f"DELETE FROM {self.name(table)} WHERE id IN (SELECT id FROM {_REWRITTEN})"  # noqa: S608
+        )
+        self.insert(table, [*columns], f"FROM {_REWRITTEN}")
+        self.execute(f"DROP TABLE {_REWRITTEN}")
 
     @contextlib.contextmanager
     def staged(self, select: str) -> Iterator[str]:

@@ -8,23 +8,21 @@ from .harness import Warehouse
 from .messages import events, record, schema
 
 
-@pytest.mark.parametrize("stream", [schema, events])
 @pytest.mark.parametrize(
     "statement",
     [
         "CREATE INDEX mine ON wh.t(id)",
         "CREATE INDEX mine ON wh.t(v)",
         "CREATE VIEW wh.mine AS SELECT v + 1 AS w FROM wh.t",
-        "CREATE TABLE wh.mine AS SELECT v FROM wh.t",
     ],
 )
 def test_a_column_changes_though_something_depends_on_its_table(
-    warehouse: Warehouse, stream: type, statement: str
+    warehouse: Warehouse, statement: str
 ) -> None:
-    warehouse.load(stream("t"), record("t", id="1", v=1))
+    warehouse.load(events("t"), record("t", id="1", v=1))
     warehouse.execute(statement)
-    warehouse.load(stream("t"), record("t", id="2", v="x", w=True))
-    warehouse.load(stream("t"), record("t", id="3", v="y"), record("t", id="4", v=4))
+    warehouse.load(events("t"), record("t", id="2", v="x", w=True))
+    warehouse.load(events("t"), record("t", id="3", v="y"), record("t", id="4", v=4))
     rows = warehouse.by_id("t")
     held = {key: row.get("v_text") or row["v"] for key, row in rows.items()}
     assert {key: str(value) for key, value in held.items()} == {

@@ -280,3 +280,23 @@ def test_of_a_column_and_its_sibling_one_has_the_value(warehouse: Warehouse) -> 
     }
     warehouse.load(schema("t"), record("t", id="2", n="a"), record("t", id="2", m=1))
     assert warehouse.by_id("t", "n", "n_text")["2"] == {"n": None, "n_text": "a"}
+
+
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)  # where updates stay in memory
+@pytest.mark.parametrize("size", [200, 50_000])
+def test_more_text_is_updated_than_memory_holds(warehouse: Warehouse, size: int) -> None:
+    count = 40_000_000 // size
+    for n, text in enumerate("abc"):
+        lines = [record("t", id=str(i), text=f"{i} {text * size}", n=n) for i in range(count)]
+        lines[7]["record"].pop("text")
+        warehouse.load(schema("t"), *lines)
+        if n == 0:
+            warehouse.execute("ALTER TABLE wh.t ADD COLUMN mine integer")
+            warehouse.execute("UPDATE wh.t SET mine = 6")
+    (total,) = warehouse.query(
+        "SELECT count(*), count(DISTINCT id), min(n), sum(mine), count(text) FROM wh.t"
+    )
+    assert total == (count, count, 2, 6 * count, count - 1)
+    assert warehouse.query(f"SELECT count(*) FROM wh.t WHERE text = id || ' {'c' * size}'") == [
+        (count - 1,)
+    ]

@@ -75,17 +75,17 @@ def test_a_column_takes_a_property_out_of_the_overflow(warehouse: Warehouse) -> 
 @pytest.mark.parametrize("engine", ["duckdb"], indirect=True)  # the one that merges in memory
 @pytest.mark.parametrize("is_one_run", [True, False])
 def test_more_json_than_memory_is_merged(warehouse: Warehouse, *, is_one_run: bool) -> None:
-    names = [f"property_with_number_{n}" for n in range(700)]
+    names = [f"property_{n}" for n in range(100)]
     first, second = (
-        [record("t", id=str(n), **dict.fromkeys(names, f"{text} {n}")) for n in range(1000)]
+        [record("t", id=str(n), **dict.fromkeys(names, f"{text} {n} " * 20)) for n in range(1500)]
         for text in ("the first text", "the second text")
     )
-    second[7]["record"].pop(names[650])
+    second[7]["record"].pop(names[50])
     for records in [first + second] if is_one_run else [first, second]:
         warehouse.load(schema("t"), *records, **FEW)
-    expected = dict.fromkeys(names, "the second text 7") | {names[650]: "the first text 7"}
-    assert held(warehouse, "7") == expected
-    assert held(warehouse, "999") == dict.fromkeys(names, "the second text 999")
+    expected = dict.fromkeys(names, "the second text 7 " * 20)
+    assert held(warehouse, "7") == expected | {names[50]: "the first text 7 " * 20}
+    assert held(warehouse, "1499") == dict.fromkeys(names, "the second text 1499 " * 20)
 
 
 # -- rows too wide for a page, which only Postgres has -------------------------------------------
