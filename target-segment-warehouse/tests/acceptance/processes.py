@@ -16,6 +16,21 @@ from typing import IO, Any
 
 from .messages import Line, Message, encode
 
+COMMAND = Path(sys.executable).with_name("target-segment-warehouse")
+
+
+def command(*arguments: str, env: dict[str, str] | None = None, given: bytes = b"") -> Any:
+    """Run the console command to its end; returns what ``subprocess.run`` does, with bytes."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TARGET_")}
+    return subprocess.run(
+        [COMMAND, *arguments],
+        input=given,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env=environment | (env or {}),
+    )
+
 
 @dataclass
 class Result:
