@@ -97,15 +97,15 @@ class Workbench:
 
     def text_bytes(self, relation: str) -> int:
         """How many bytes of text rows have, in all of their columns."""
-        names = [
-            quote(str(name))
+        sums = [
+            f"sum(strlen({quote(str(name))}))"
             for (name,) in self.query(
                 f"SELECT column_name FROM (DESCRIBE FROM {relation}) "  # noqa: S608
                 "WHERE column_type IN ('VARCHAR', 'JSON')"
             )
         ]
-        total = " + ".join(f"coalesce(sum(strlen({name})), 0)" for name in names)
-        return int(self.value(f"SELECT {total or 0} FROM {relation}"))  # noqa: S608
+        found = self.query(f"SELECT {', '.join(sums)} FROM {relation}")[0] if sums else ()  # noqa: S608
+        return sum(map(int, filter(None, found)))
 
     @staticmethod
     def parts(size: int, by: str, *, json: bool) -> list[str]:
