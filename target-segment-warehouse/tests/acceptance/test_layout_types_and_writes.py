@@ -286,7 +286,7 @@ def test_of_a_column_and_its_sibling_one_has_the_value(warehouse: Warehouse) -> 
 @pytest.mark.parametrize("size", [200, 50_000])
 def test_more_text_is_updated_than_memory_holds(warehouse: Warehouse, size: int) -> None:
     count = 40_000_000 // size
-    for n, text in enumerate("abc"):
+    for n, text in enumerate("ab"):
         lines = [record("t", id=str(i), text=f"{i} {text * size}", n=n) for i in range(count)]
         lines[7]["record"].pop("text")
         warehouse.load(schema("t"), *lines)
@@ -296,7 +296,7 @@ def test_more_text_is_updated_than_memory_holds(warehouse: Warehouse, size: int)
     (total,) = warehouse.query(
         "SELECT count(*), count(DISTINCT id), min(n), sum(mine), count(text) FROM wh.t"
     )
-    assert total == (count, count, 2, 6 * count, count - 1)
-    assert warehouse.query(f"SELECT count(*) FROM wh.t WHERE text = id || ' {'c' * size}'") == [
+    assert total == (count, count, 1, 6 * count, count - 1)
+    assert warehouse.query(f"SELECT count(*) FROM wh.t WHERE text = id || ' {'b' * size}'") == [
         (count - 1,)
     ]
