@@ -292,16 +292,16 @@ class Activity:
                 elif name in sources:
                     expression = self._as(sources[name], columns[sources[name]], type_)
                 else:
-                    expression = f"CAST(NULL AS {self._warehouse.physical(type_)})"
+                    expression = self._nothing(type_)
                 selected.append(f"{expression} AS {quote(name)}")
             parts.append(f"SELECT {', '.join(selected)} FROM {self._warehouse.name(table)}")  # noqa: S608
         if not parts:
-            none = (
-                f"CAST(NULL AS {self._warehouse.physical(type_)}) AS {quote(name)}"
-                for name, type_ in types.items()
-            )
+            none = (f"{self._nothing(type_)} AS {quote(name)}" for name, type_ in types.items())
             parts.append(f"SELECT {', '.join(none)} WHERE false")
         return " UNION ALL ".join(parts)
+
+    def _nothing(self, type_: Type) -> str:
+        return f"CAST(NULL AS {self._warehouse.physical(type_)})"
 
     def _as(self, column: str, old: Type | None, new: Type) -> str:
         return quote(column) if old is new else self._warehouse.widening(column, old, new)

@@ -201,10 +201,8 @@ class Merger:
             if quote(OVERFLOW) in merged:
                 size = self._workbench.text_bytes(f"(SELECT {OVERFLOW} FROM {typed.rows})")  # noqa: S608
                 parts = self._workbench.parts(size, "id", json=True)
-            into = f"CREATE OR REPLACE TEMP TABLE {_MERGED} AS"
-            for part in parts:
-                self._workbench.execute(f"{into} {_merge_several(typed, merged, part)}")
-                into = f"INSERT INTO {_MERGED} BY NAME"
+            selects = (_merge_several(typed, merged, part) for part in parts)
+            self._workbench.collect(_MERGED, selects)
             rows = (
                 f"(SELECT * FROM {typed.rows} ANTI JOIN {_MERGED} USING (id) "  # noqa: S608
                 f"UNION ALL BY NAME SELECT * FROM {_MERGED})"

@@ -66,11 +66,11 @@ def gather(
     # Content of an object that has columns, or members here, of its own is not a value.
     deep = [str(place) for place, path in enumerate(paths, 1) if len(path) >= MAX_DEPTH]
     own = f"kind <> 'OBJECT' OR place IN ({', '.join(deep)})" if deep else "kind <> 'OBJECT'"
-    into = f"CREATE OR REPLACE TEMP TABLE {OVERFLOWING} AS"
     size = workbench.text_bytes(f"(SELECT record FROM {relation})")  # noqa: S608
-    for part in workbench.parts(size, "line", json=True):
-        workbench.execute(
-            f"""{into} SELECT line,
+    workbench.collect(
+        OVERFLOWING,
+        (
+            f"""SELECT line,
                 '{{' || string_agg(to_json(name) || ':' || value, ',' ORDER BY place) || '}}'
                 AS members
             FROM (
@@ -81,5 +81,6 @@ def gather(
             ) JOIN (VALUES {listed or "(0, '')"}) AS n(place, name) USING (place)
             WHERE kind IS NOT NULL AND ({own})
             GROUP BY line"""  # noqa: S608
-        )
-        into = f"INSERT INTO {OVERFLOWING}"
+            for part in workbench.parts(size, "line", json=True)
+        ),
+    )

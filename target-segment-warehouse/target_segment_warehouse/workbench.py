@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 import duckdb
@@ -131,6 +132,13 @@ class Workbench:
     def execute(self, sql: str) -> None:
         """Run one statement."""
         self._connection.execute(sql).fetchall()
+
+    def collect(self, name: str, selects: Iterable[str]) -> None:
+        """Make a temporary table of what queries return, one after the other."""
+        into = f"CREATE OR REPLACE TEMP TABLE {name} AS"
+        for select in selects:
+            self.execute(f"{into} {select}")
+            into = f"INSERT INTO {name} BY NAME"
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Run one query and return its rows."""

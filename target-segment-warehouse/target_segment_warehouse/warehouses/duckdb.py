@@ -214,9 +214,7 @@ class DuckDB(Warehouse):
     def _columns(
         self, relations: str, name: str, only: str | None = None
     ) -> dict[str, dict[str, str]]:
-        which = self._is_here("r.")
-        if only is not None:
-            which += f" AND lower(r.{name}) = lower({literal(only)})"
+        which = self._is_here("r.") if only is None else self._is_table(only, name, "r.")
         found: dict[str, dict[str, str]] = {}
         for relation, column, type_ in self.query(
             f"""SELECT r.{name}, c.column_name, c.data_type
@@ -238,6 +236,10 @@ class DuckDB(Warehouse):
             f"AND lower({relation}schema_name) = lower({literal(self.schema)})"
         )
 
+    def _is_table(self, table: str, column: str = "table_name", relation: str = "") -> str:
+        """The same for what a column says is of a table."""
+        return f"{self._is_here(relation)} AND lower({relation}{column}) = lower({literal(table)})"
+
     def folded(self, name: str) -> str:
         # Of ASCII alone, as DuckDB does.
         return name.encode().lower().decode()
@@ -250,7 +252,7 @@ class DuckDB(Warehouse):
 
     def forbids_repeats(self, table: str) -> bool:
         # Not in a table of ours; in one that somebody made before.
-        where = f"{self._is_here()} AND lower(table_name) = lower({literal(table)})"
+        where = self._is_table(table)
         found = self.query(
             f"SELECT 1 FROM duckdb_constraints() WHERE {where} "  # noqa: S608
             "AND constraint_type IN ('PRIMARY KEY', 'UNIQUE') "
@@ -270,11 +272,7 @@ class DuckDB(Warehouse):
 
     def _is_depended_upon(self, table: str, column: str | None = None) -> bool:
         """Whether something that somebody made keeps DuckDB from changing a column, or rows."""
-        here = self._is_here()
-        this, that = (
-            f"{here} AND lower({name}) = lower({literal(table)})"
-            for name in ("table_name", "referenced_table")
-        )
+        this, that = self._is_table(table), self._is_table(table, "referenced_table")
         has_column = "true"
         if column is not None:
             has_column = f"list_contains(constraint_column_names, {literal(column)})"
@@ -288,7 +286,7 @@ class DuckDB(Warehouse):
         return bool(found)
 
     def computed(self, table: str) -> set[str]:
-        where = f"{self._is_here()} AND lower(table_name) = lower({literal(table)})"
+        where = self._is_table(table)
         return {
             self.folded(str(column))
             for (column,) in self.query(
