@@ -14,10 +14,17 @@ from tap_sendgrid.api.errors import (
     IPRestricted,
     RunStopper,
     SendGridError,
+    UnexpectedAnswer,
     UnknownSubuser,
     WrongGeneration,
 )
-from tap_sendgrid.api.generation import CustomField, Generation, fetch_custom_fields, probe
+from tap_sendgrid.api.generation import (
+    DEFINITIONS,
+    CustomField,
+    Generation,
+    fetch_custom_fields,
+    probe,
+)
 from tap_sendgrid.api.settings import ApiSettings
 
 
@@ -80,12 +87,19 @@ class Account:
         return self._generation
 
     def custom_fields(self) -> tuple[CustomField, ...]:
-        """The custom fields of the account's contacts, asked for at the first use."""
+        """The custom fields of the account's contacts, asked for until they are known.
+
+        Raises:
+            SendGridError: They are not known now: that is not the same as none.
+        """
         generation = self.generation()
         if self._fields is None:
             if generation is Generation.NONE:
                 return ()
             self._fields = fetch_custom_fields(self.client, generation.value)
+        if self._fields is None:
+            path = DEFINITIONS[generation.value]
+            raise UnexpectedAnswer(f"SendGrid's answer to GET {path} has null for the fields.")
         return self._fields
 
     def explain(self, problem: Forbidden, needed: tuple[str, ...], what: str) -> SendGridError:

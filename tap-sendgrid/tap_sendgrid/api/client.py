@@ -48,7 +48,7 @@ RETRIED = (
 _NO_URL = (requests.RequestException, urllib3.exceptions.HTTPError)
 TRIES = 6
 _TRIES_NULL = 3
-_ARRAYS = ("result", "results", "lists", "segments", "recipients")
+_ARRAYS = ("result", "results", "lists", "segments", "recipients", "custom_fields")
 _TRIES_429 = 20
 _LONGEST_PAUSE_SECONDS = 60.0
 

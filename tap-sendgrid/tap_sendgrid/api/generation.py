@@ -47,10 +47,17 @@ class CustomField:
     kind: str
 
 
-def fetch_custom_fields(client: Client, generation: str) -> tuple[CustomField, ...]:
-    """The account's custom field definitions, in SendGrid's order (one request)."""
+def fetch_custom_fields(client: Client, generation: str) -> tuple[CustomField, ...] | None:
+    """The account's custom field definitions, in SendGrid's order (one request).
+
+    None when SendGrid has null in their place, which tells neither that there are any nor that
+    there are none.
+    """
     # The key may be missing when there are none.
-    rows = rows_of(client.get(DEFINITIONS[generation]).get("custom_fields"), None)
+    found = client.get(DEFINITIONS[generation]).get("custom_fields", [])
+    if found is None:
+        return None
+    rows = rows_of(found, None)
     kinds = ((row.get("field_type") or row.get("type") or "text") for row in rows)
     return tuple(
         CustomField(str(row["name"]), str(kind).lower())
@@ -61,7 +68,7 @@ def fetch_custom_fields(client: Client, generation: str) -> tuple[CustomField, .
 
 def probe(
     client: Client, held: Callable[[], frozenset[str]]
-) -> tuple[Generation, tuple[CustomField, ...]]:
+) -> tuple[Generation, tuple[CustomField, ...] | None]:
     """Find out which generation the account has, with one or two requests.
 
     Args:
@@ -69,7 +76,7 @@ def probe(
         held: Gives the key's scopes; called only when both generations answer 403.
 
     Returns:
-        The generation, and its custom fields.
+        The generation, and its custom fields; None in their place: they are not known yet.
 
     Raises:
         MissingScope: Both answer 403 and the key cannot read marketing data at all.

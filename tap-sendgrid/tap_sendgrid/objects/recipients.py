@@ -10,7 +10,13 @@ import msgspec
 from singer_sdk.helpers._catalog import get_selected_schema
 from singer_sdk.mapper import SameRecordTransform
 
-from tap_sendgrid.api.errors import MISREAD, NothingToRead, RunStopper, SendGridError
+from tap_sendgrid.api.errors import (
+    MISREAD,
+    Forbidden,
+    NothingToRead,
+    RunStopper,
+    SendGridError,
+)
 from tap_sendgrid.api.generation import CustomField, Generation
 from tap_sendgrid.objects.base import MarketingStream, Record
 from tap_sendgrid.objects.contact_codec import Body, ContactCodec, custom_field_schema
@@ -34,7 +40,9 @@ class RecipientsStream(MarketingStream):
     columns = RECIPIENTS
     replication_key = "updated_at"
 
-    _fields: tuple[CustomField, ...] = ()
+    def __init__(self, tap: TapSendGrid) -> None:
+        super().__init__(tap)
+        self._fields: dict[str, CustomField] = {}
 
     # Schema: the custom fields are the account's own
 
@@ -46,8 +54,17 @@ class RecipientsStream(MarketingStream):
 
     def _write_schema_message(self) -> None:
         """SCHEMA with the custom fields as they are now: the catalog may be older."""
-        self._fields = self._current_fields()
-        schema = _with_fields(self.effective_schema, self._fields)
+        for partition in self.partitions or [{}]:
+            try:
+                self._learn_fields(self._tap.account(partition.get("subuser")))
+            except RunStopper:
+                raise
+            except (SendGridError, *MISREAD):  # reading asks again, and reports it
+                continue
+        self._write_schema_of_fields()
+
+    def _write_schema_of_fields(self) -> None:
+        schema = _with_fields(self.effective_schema, self._fields.values())
         if schema != self.effective_schema:
             self._input_schema = schema
             self._stream_maps = None
@@ -56,20 +73,36 @@ class RecipientsStream(MarketingStream):
             )
         super()._write_schema_message()
 
-    def _current_fields(self) -> tuple[CustomField, ...]:
-        """The custom fields of the account, or of all subusers together."""
-        fields: dict[str, CustomField] = {}
-        for partition in self.partitions or [{}]:
-            try:
-                found = self._tap.account(partition.get("subuser")).custom_fields()
-            except RunStopper:
-                raise
-            except (SendGridError, *MISREAD):  # reading meets it again, and reports it
-                continue
-            for item in found:
-                if fields.setdefault(item.name, item).kind != item.kind:
-                    fields[item.name] = CustomField(item.name, "text")  # text holds both
-        return tuple(fields.values())
+    def _learn_fields(self, account: Account) -> bool:
+        """Add an account's custom fields to those of all subusers; whether that changed them."""
+        before = dict(self._fields)
+        for item in account.custom_fields():
+            if self._fields.setdefault(item.name, item).kind != item.kind:
+                self._fields[item.name] = CustomField(item.name, "text")  # text holds both
+        return self._fields != before
+
+    def _selected_fields(self, account: Account) -> list[CustomField]:
+        """The selected custom fields, which have to be known before a contact is read.
+
+        Contacts that were emitted without them would count as read for ever.
+
+        Raises:
+            SendGridError: They are not known, though they were asked for once more.
+        """
+        if not self.mask["properties", "custom_fields"]:
+            return []
+        try:
+            if self._learn_fields(account):
+                self._write_schema_of_fields()  # that at the beginning lacked them
+        except (RunStopper, Forbidden):
+            raise
+        except SendGridError as problem:
+            raise SendGridError(
+                f"No contact was read, since their custom fields are not known: {problem} The next "
+                "run asks again; to do without them, deselect the property custom_fields."
+            ) from problem
+        inside = ("properties", "custom_fields", "properties")
+        return [field for field in self._fields.values() if self.mask[*inside, field.name]]
 
     # Reading
 
@@ -87,8 +120,7 @@ class RecipientsStream(MarketingStream):
         if generation is Generation.NONE:
             raise NothingToRead("this account does not use Marketing Campaigns")
         names = [name for name in self.schema["properties"] if self.mask["properties", name]]
-        inside = ("properties", "custom_fields", "properties")
-        fields = [field for field in self._fields if self.mask[*inside, field.name]]
+        fields = self._selected_fields(account)
         shape = f"{sorted(names)} {sorted((field.name, field.kind) for field in fields)}"
         shape = blake2b(shape.encode(), digest_size=8).hexdigest()
         memberships = [column.name for column in MEMBERSHIPS if column.name in names]

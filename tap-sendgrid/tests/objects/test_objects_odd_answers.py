@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from sendgrid_simulator import Fault
 
 if TYPE_CHECKING:
     from conftest import Answer, TapRunner
 
     Pretend = Callable[[Answer], TapRunner]
+    Serve = Callable[..., TapRunner]
 
 JSON = {"Content-Type": "application/json"}
 #: What every account answers: the key's scopes, and no custom fields.
@@ -130,3 +132,59 @@ def test_a_redirect_does_not_take_the_segments_of_the_first_kind_for_gone(
     output = pretend(answer)("segments", detect_deletes=True)
     assert "302" in output.tap.report.failed["segments"]
     assert output.of("ACTIVATE_VERSION") == []
+
+
+FIELDS = {"marketing": "/v3/marketing/field_definitions", "legacy": "/v3/contactdb/custom_fields"}
+
+
+@pytest.mark.parametrize(
+    ("generation", "setting"), [("marketing", "auto"), ("marketing", "marketing"), ("legacy",) * 2]
+)
+@pytest.mark.parametrize("fault", [{"status": 404}, {"status": 500}, {"kind": "null"}])
+def test_no_contact_is_read_while_its_custom_fields_are_not_known(
+    serve: Serve, generation: str, setting: str, fault: dict[str, Any]
+) -> None:
+    """Contacts read without them would lack them for good: the bookmark passes over them."""
+    run = serve(contacts=30, generation=generation)
+    catalog = run.catalog("recipients", "lists")
+    fault = {"kind": "status", "times": 99, **fault}
+    run.simulator.faults.append(Fault(path=FIELDS[generation], **fault))
+    failed = run(catalog=catalog, api_generation=setting)
+    assert "recipients" in failed.tap.report.failed
+    assert failed.records("recipients") == []
+    assert "replication_key_value" not in json.dumps(failed.state)
+    if setting != "auto":  # the probe for the generation asks the same, and lists need that
+        assert failed.records("lists")
+        assert "deselect the property custom_fields" in failed.tap.report.failed["recipients"]
+    run.simulator.faults.clear()
+    healed = run(catalog=catalog, api_generation=setting, state=failed.state)
+    records = healed.records("recipients")
+    assert len(records) == 30
+    assert any(any(record["custom_fields"].values()) for record in records)
+
+
+@pytest.mark.parametrize("fault", [{"status": 404}, {"kind": "null", "times": 3}])
+def test_custom_fields_that_are_known_only_at_the_second_asking_are_in_the_schema(
+    serve: Serve, fault: dict[str, Any]
+) -> None:
+    """Of a catalog that was made without them, too."""
+    run = serve(contacts=30)
+    run.simulator.faults.append(Fault(path=FIELDS["marketing"], **{"kind": "status", **fault}))
+    catalog = run.catalog("recipients")
+    run.simulator.faults.append(Fault(path=FIELDS["marketing"], **{"kind": "status", **fault}))
+    output = run(catalog=catalog)
+    assert not output.incomplete
+    names = {definition.name for definition in run.simulator.account.contacts.fields}
+    custom = output.schema("recipients")["properties"]["custom_fields"]["properties"]
+    assert set(custom) == names
+    assert all(set(record["custom_fields"]) == names for record in output.records("recipients"))
+    types = [message["type"] for message in output.messages]
+    assert "RECORD" not in types[: len(types) - types[::-1].index("SCHEMA")]
+
+
+def test_contacts_are_read_without_custom_fields_when_these_are_deselected(serve: Serve) -> None:
+    run = serve(contacts=30)
+    catalog = run.catalog("recipients", without=("custom_fields",))
+    run.simulator.faults.append(Fault("status", FIELDS["marketing"], status=404, times=99))
+    output = run(catalog=catalog, api_generation="marketing")
+    assert len(output.records("recipients")) == 30

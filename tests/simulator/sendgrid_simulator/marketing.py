@@ -80,6 +80,8 @@ def field_definitions(call: Call) -> Response:
         for field in call.account.contacts.fields
     ]
     body: dict[str, Any] = {"custom_fields": custom} if custom else {}
+    if call.null_result:
+        body["custom_fields"] = None
     body |= {"reserved_fields": reserved_fields(), "_metadata": {"self": base}}
     return json_response(body)
 
