@@ -53,19 +53,22 @@ def updated_since(client: Client, since: datetime) -> Iterator[list[dict[str, An
         raise SearchFailed(f"it gave {len(seen):,} of {total:,} recipients")
 
 
-def all_pages(client: Client) -> Iterator[list[dict[str, Any]]]:
+def all_pages(client: Client, before: int | None) -> Iterator[list[dict[str, Any]]]:
     """All recipients, a page at a time.
+
+    Args:
+        client: Who asks.
+        before: Of `recipient_count`.
 
     Raises:
         PagesMoved: There are more recipients than the pages gave.
     """
-    before = _count(client)
     found = 0
     for page, _ in legacy_pages(client, _PATH):
         found += len(page)
         yield [plain(row) for row in page]
     if before is not None and found < before:
-        after = _count(client)
+        after = recipient_count(client)
         if after is None or found < min(before, after):
             raise PagesMoved(
                 f"SendGrid has {after or before:,} recipients, but its pages gave {found:,}: some "
@@ -83,7 +86,8 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "custom_fields": named}
 
 
-def _count(client: Client) -> int | None:
+def recipient_count(client: Client) -> int | None:
+    """The number of recipients that the account has now; None when SendGrid does not tell."""
     try:
         count = client.get(f"{_PATH}/count").get("recipient_count")
     except RequestRejected:

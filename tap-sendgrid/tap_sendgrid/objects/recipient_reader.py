@@ -121,13 +121,15 @@ class RecipientReader:
     ) -> Iterator[list[Body]]:
         export, file, row = resumed or (exporter.make(), 0, 0)
         snapshot = instant(export.created_at)
+        # An export that does not say how much it has, or says nothing at all, may lack any of it.
+        expected = export.contact_count or contact_count(self._client)
         for chunk in exporter.chunks(export, file, row):
             bodies = self._changed(self._decoded(chunk), snapshot)
             yield self._with_memberships(bodies, {})
             self._state.emitted(export, chunk, self._read, self._newest)
-            self._tell_progress(export.contact_count)
-        missing = max(0, (export.contact_count or 0) - self._read)
-        self.whole = not missing
+            self._tell_progress(expected)
+        missing = max(0, (expected or 0) - self._read)
+        self.whole = expected is not None and not missing
         self._explain(export, missing)
         self._state.finish(snapshot, self._newest, total=self._read)
 
@@ -145,7 +147,7 @@ class RecipientReader:
         if not missing:
             return
         text = (
-            f"Contact export {export.id} should have {export.contact_count:,} contacts and has "
+            f"Contact export {export.id} should have {self._read + missing:,} contacts and has "
             f"{self._read:,}"
         )
         if usual:
@@ -173,7 +175,8 @@ class RecipientReader:
         return export, file, row
 
     def _decoded(self, chunk: Chunk) -> list[Body]:
-        self._read += len(chunk.lines) + len(chunk.rows)
+        # Blank lines are no contacts: counted, they would hide as many that are missing.
+        self._read += sum(map(bool, map(bytes.strip, chunk.lines))) + len(chunk.rows)
         since = "" if self._options.everything else self._state.since_text
         if chunk.rows:
             bodies = [self._codec.contact(row) for row in chunk.rows]
@@ -201,8 +204,10 @@ class RecipientReader:
             else:
                 self._state.finish(snapshot, self._newest)
                 return
-        yield from self._legacy_pages(legacy_recipients.all_pages(self._client), snapshot)
-        self.whole = True
+        count = legacy_recipients.recipient_count(self._client)
+        pages = legacy_recipients.all_pages(self._client, count)
+        yield from self._legacy_pages(pages, snapshot)
+        self.whole = count is not None
         self._state.finish(snapshot, self._newest)
 
     def _legacy_pages(

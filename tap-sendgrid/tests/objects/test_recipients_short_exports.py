@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from sendgrid_simulator import Fault
 
 if TYPE_CHECKING:
     from conftest import Answer, TapRunner
 
     Pretend = Callable[[Answer], TapRunner]
+    Serve = Callable[..., TapRunner]
 
 JSON = {"Content-Type": "application/json"}
 EXPORT = "POST /v3/marketing/contacts/exports"
@@ -26,7 +28,9 @@ class Account:
     def __init__(self) -> None:
         self.url = ""
         self.exports = 0
-        self.counted = ROWS  # what an export says that it has
+        self.counted: int | None = ROWS  # what an export says that it has
+        self.files: list[str] | None = ["/file"]  # its files; None: null stands for them
+        self.blank = 0  # blank lines at the end of its file
         self.written = ROWS  # what its files have
         self.now: int | None = ROWS  # what the account says that it has
 
@@ -37,7 +41,7 @@ class Account:
                 % (n, n, n % 24)
                 for n in range(self.written)
             ]
-            return 200, {}, b"".join(lines)
+            return 200, {}, b"".join([*lines, *[b" \r\n"] * self.blank])
         if path.endswith("/contacts/count"):
             if self.now is None:
                 return 403, JSON, b'{"errors": [{"message": "access forbidden"}]}'
@@ -54,9 +58,10 @@ class Account:
                 "id": path.rpartition("/")[2],
                 "status": "ready",
                 "created_at": "2026-02-01T00:00:00Z",
-                "urls": [f"{self.url}/file"],
-                "contact_count": self.counted,
+                "urls": self.files and [self.url + path for path in self.files],
             }
+            if self.counted is not None:
+                export["contact_count"] = self.counted
             return 200, JSON, json.dumps(export).encode()
         return 200, JSON, b'{"scopes": ["marketing.read"], "custom_fields": []}'
 
@@ -144,6 +149,65 @@ def test_a_short_export_does_not_tell_what_was_deleted(run: TapRunner, account: 
     assert first.incomplete
     assert not second.incomplete
     assert [*first.of("ACTIVATE_VERSION"), *second.of("ACTIVATE_VERSION")] == []
+
+
+@pytest.mark.parametrize("now", [2, None])
+@pytest.mark.parametrize(
+    ("counted", "files", "written"),
+    [
+        (None, ["/file"], 1),
+        (None, ["/file"], 0),
+        (None, [], 0),
+        (None, None, 0),
+        (0, ["/file"], 0),
+        (0, [], 0),
+        (0, None, 0),
+    ],
+)
+def test_an_export_that_does_not_say_how_much_it_has_is_held_against_the_account(
+    run: TapRunner,
+    account: Account,
+    counted: int | None,
+    files: list[str] | None,
+    written: int,
+    now: int | None,
+) -> None:
+    """One that holds nothing does not tell that everything was deleted."""
+    account.counted, account.files = counted, files
+    account.written, account.now = written, now
+    output = run("recipients", detect_deletes=True)
+    assert output.of("ACTIVATE_VERSION") == []
+    assert len(output.records("recipients")) == written
+    assert set(output.tap.report.failed) == (set() if now is None else {"recipients"})
+
+
+@pytest.mark.parametrize(("counted", "rows"), [(None, 2), (None, 0), (0, 0), (2, 2)])
+def test_an_export_of_all_that_is_there_tells_what_was_deleted(
+    run: TapRunner, account: Account, counted: int | None, rows: int
+) -> None:
+    account.counted, account.written, account.now = counted, rows, rows
+    output = run("recipients", detect_deletes=True)
+    assert len(output.of("ACTIVATE_VERSION")) == 1
+    assert not output.incomplete
+
+
+def test_blank_lines_are_no_contacts(run: TapRunner, account: Account) -> None:
+    account.counted, account.now, account.written, account.blank = 3, 3, 2, 1
+    output = run("recipients", detect_deletes=True)
+    assert output.of("ACTIVATE_VERSION") == []
+    assert "has 2" in output.tap.report.failed["recipients"]
+
+
+def test_recipients_that_nobody_counted_do_not_tell_what_was_deleted(serve: Serve) -> None:
+    run = serve(contacts=5, generation="legacy")
+    run.simulator.faults.append(
+        Fault("status", path="/v3/contactdb/recipients/count", status=404, times=99)
+    )
+    uncounted = run("recipients", detect_deletes=True)
+    assert not uncounted.incomplete
+    assert uncounted.of("ACTIVATE_VERSION") == []
+    run.simulator.faults.clear()
+    assert len(run("recipients", detect_deletes=True).of("ACTIVATE_VERSION")) == 1
 
 
 def test_a_short_export_is_noticed_by_the_run_that_reads_the_rest_of_it(
