@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from singer_sdk import Stream
@@ -23,12 +25,10 @@ from tap_sendgrid.api.errors import (
 )
 from tap_sendgrid.api.generation import Generation
 from tap_sendgrid.objects.content import ContentMemory
-from tap_sendgrid.objects.values import instant, iso_now
+from tap_sendgrid.objects.values import LOOKBACK, instant, iso_now, iso_seconds
 from tap_sendgrid.schemas.columns import Column, names, object_schema
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from singer_sdk.helpers.types import Context
 
     from tap_sendgrid.api.account import Account
@@ -147,12 +147,26 @@ class ObjectStream(Stream):
 
     def changes(self, account: Account, context: Context | None) -> Iterator[Record]:
         """Complete records that are new or changed since the last run; then moves the state."""
+        began = time.monotonic()
         state = self.get_context_state(context)
         memory = self.remembered(state)
         times: list[str] = [state["replication_key_value"]] if self._bookmarked(state) else []
         changed = self._changed(self.read(account, context), memory, times, context)
         yield from self.enrich(account, changed)
-        self.remember(state, memory, times[0] if times else None)
+        # SendGrid's clock is known for sure only after its answers.
+        start = account.client.server_now() - timedelta(seconds=time.monotonic() - began)
+        self.remember(state, memory, self._mark(state, times, start))
+
+    def _mark(self, state: dict[str, Any], times: list[str], start: datetime) -> str | None:
+        """The new bookmark: the newest time seen, but none after the start of the read.
+
+        What changes on a page that is read already, while later pages are read, is not seen; and
+        where there are too many objects to remember, the bookmark alone decides about it.
+        """
+        marks = [min(times[0], iso_seconds(start - LOOKBACK), key=instant)] if times else []
+        if self._bookmarked(state):
+            marks.append(state["replication_key_value"])
+        return max(marks, default=None, key=instant)
 
     def _changed(
         self,

@@ -23,9 +23,8 @@ from typing import Any
 from tap_sendgrid.objects.contact_codec import Body
 from tap_sendgrid.objects.content import ContentMemory
 from tap_sendgrid.objects.exports import Chunk, Export
-from tap_sendgrid.objects.values import instant
+from tap_sendgrid.objects.values import LOOKBACK, instant
 
-LOOKBACK = timedelta(minutes=10)
 _UNKNOWN_TOTAL = 100_000
 _REMEMBERED = 2_000
 _SECOND = 19  # characters of 2024-05-06T07:08:09

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+#: Writes show up late: what the last minutes before a read brought may not all be seen by it.
+LOOKBACK = timedelta(minutes=10)
 
 #: Epoch numbers above this are milliseconds (it is the year 5138 in seconds).
 _MILLISECONDS = 100_000_000_000
@@ -52,6 +55,11 @@ def instant(text: str) -> datetime:
 def iso_now() -> str:
     """The present moment to the microsecond, ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def iso_seconds(moment: datetime) -> str:
+    """An aware moment in UTC to the second, ISO 8601."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def text_or_none(value: Any) -> str | None:

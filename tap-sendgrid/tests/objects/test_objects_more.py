@@ -183,6 +183,34 @@ def test_templates_of_both_generations(serve: Serve) -> None:
     assert [v["active"] for v in records[template.id]["versions"]] == [True, False]
 
 
+def test_what_changes_on_a_page_that_is_read_already_comes_with_the_next_run(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are too many objects to remember, so that their times alone decide."""
+    monkeypatch.setattr("tap_sendgrid.objects.content.MOST_OBJECTS", 100)
+    run = serve(templates=430)
+    templates = run.simulator.account.templates
+    now = int(time.time())
+    for number, template in enumerate(templates):
+        template.updated_at = now - 86400 + number
+    pages = 0
+
+    def change(request: Any) -> None:
+        nonlocal pages
+        pages += request.path == "/v3/templates"
+        if pages == 2:
+            templates[5].name, templates[5].updated_at = "On the first page", now - 20
+            templates[-1].name, templates[-1].updated_at = "On the last page", now - 10
+
+    run.simulator.hooks.append(change)
+    first = run("templates")
+    assert len(first.records("templates")) == 430
+    run.simulator.hooks.clear()
+    second = run("templates", state=first.state)
+    names = {record["name"] for record in second.records("templates")}
+    assert names == {"On the first page", "On the last page"}
+
+
 def test_subusers_are_asked_for_as_the_parent(serve: Serve) -> None:
     run = serve(subusers=("anna", "ben"))
     output = run("subusers", on_behalf_of=["anna", "ben"])
