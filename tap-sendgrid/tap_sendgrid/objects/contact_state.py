@@ -3,9 +3,10 @@
 Keys of the stream's (or subuser's) state::
 
     replication_key_value  B: the newest ``updated_at`` seen, but no later than the snapshot
-    complete   {at: B, from: W, count: n, contacts: N, hashes: …}: everything before W is emitted;
-               n contacts from W to B's second were seen, and the hashes tell which (if not too
-               many); the account has N contacts. Void when B is another: people edit bookmarks.
+    complete   {at: B, from: W, count: n, contacts: N, hashes: …, shape}: everything before W is
+               emitted; n contacts from W to B's second were seen, and the hashes tell which (if
+               not too many); the account has N contacts. Void when B is another: people edit
+               bookmarks. With another shape the records of all contacts are new.
     export     {id, since, shape, file, row, read, newest}: an export that is half emitted
     short      by how many rows the last export that was read was shorter than its own count
 
@@ -54,21 +55,31 @@ class ContactState:
         state: The writable state.
         start: Bookmark or start_date as the SDK resolved them; None: from the beginning.
         shape: Changes when the records' properties do.
+        start_date: The moment to read from when the shape has changed; None: from the beginning.
 
     Attributes:
         since: Contacts updated before this moment are known; None: nothing is.
     """
 
-    def __init__(self, state: dict[str, Any], start: datetime | None, shape: str) -> None:
+    def __init__(
+        self,
+        state: dict[str, Any],
+        start: datetime | None,
+        shape: str,
+        start_date: datetime | None = None,
+    ) -> None:
         self._state = state
         self._shape = shape
         self._start = start
+        self._start_date = start_date
         complete = state.get("complete")
         if not isinstance(complete, dict) or complete.get("at") != self.bookmark:
             complete = {}
         self._complete: dict[str, Any] = complete
         self.since = start
-        if start is not None and complete.get("from"):
+        if complete.get("shape", shape) != shape:
+            self.since = start_date
+        elif start is not None and complete.get("from"):
             low = instant(complete["from"])
             start_date_is_later = self.bookmark is not None and start > instant(self.bookmark)
             self.since = max(start, low) if start_date_is_later else low
@@ -83,7 +94,8 @@ class ContactState:
         marks = [self._start] if self._start else []
         if self.bookmark:
             marks.append(instant(self.bookmark))
-        return ContactState(self._state, max(marks, default=None), self._shape)
+        start = max(marks, default=None)
+        return ContactState(self._state, start, self._shape, self._start_date)
 
     @property
     def bookmark(self) -> str | None:
@@ -163,6 +175,7 @@ class ContactState:
             "count": read_again.count,
             "contacts": self.total if total is None else total,
             "hashes": read_again.hashes,
+            "shape": self._shape,
         }
 
     # An export in progress

@@ -22,7 +22,7 @@ from tap_sendgrid.objects.base import MarketingStream, Record
 from tap_sendgrid.objects.contact_codec import Body, ContactCodec, custom_field_schema
 from tap_sendgrid.objects.contact_state import ContactState
 from tap_sendgrid.objects.recipient_reader import ReadOptions, RecipientReader
-from tap_sendgrid.objects.values import iso_now
+from tap_sendgrid.objects.values import instant, iso_now
 from tap_sendgrid.schemas.columns import object_schema
 from tap_sendgrid.schemas.marketing import MEMBERSHIPS, RECIPIENTS
 
@@ -121,13 +121,21 @@ class RecipientsStream(MarketingStream):
             raise NothingToRead("this account does not use Marketing Campaigns")
         names = [name for name in self.schema["properties"] if self.mask["properties", name]]
         fields = self._selected_fields(account)
-        shape = f"{sorted(names)} {sorted((field.name, field.kind) for field in fields)}"
-        shape = blake2b(shape.encode(), digest_size=8).hexdigest()
+        # Fields of other subusers are null here whether they are known or not.
+        own = {field.name for field in account.custom_fields()} if fields else set()
+        kinds = sorted((field.name, field.kind) for field in fields if field.name in own)
+        shape = blake2b(f"{sorted(names)} {kinds}".encode(), digest_size=8).hexdigest()
+        start_date = self.config.get("start_date")
         memberships = [column.name for column in MEMBERSHIPS if column.name in names]
         reader = RecipientReader(
             account,
             ContactCodec(fields, names),
-            ContactState(self.get_context_state(context), self.start(context), shape),
+            ContactState(
+                self.get_context_state(context),
+                self.start(context),
+                shape,
+                instant(start_date) if start_date else None,
+            ),
             ReadOptions(
                 everything=self.marks_deletes,
                 memberships=tuple(memberships),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -176,6 +177,39 @@ def test_a_custom_field_added_between_runs_is_found_though_the_catalog_is_old(
     assert "New Field" in properties
     record = output.by_id("recipients")[book.get(2).id]
     assert record["custom_fields"]["New Field"] == "hello"
+
+
+@pytest.mark.parametrize("generation", ["marketing", "legacy"])
+def test_all_contacts_come_again_when_the_properties_are_others(
+    serve: Serve, generation: str
+) -> None:
+    """Contacts that do not change would lack what was selected or renamed."""
+    run = serve(contacts=30, generation=generation)
+    book = run.simulator.account.contacts
+    states = [run("recipients", without=("first_name", "custom_fields.plan")).state]
+    states.append(run("recipients", state=states[-1]).state)
+    selected = run("recipients", state=states[0])
+    assert all("plan" in record["custom_fields"] for record in selected.records("recipients"))
+    assert len(selected.records("recipients")) == 30
+    book.fields[0] = dataclasses.replace(book.fields[0], name="Renamed")
+    renamed = run("recipients", state=states[1])
+    assert len(renamed.records("recipients")) == 30
+    assert run("recipients", state=renamed.state).records("recipients") == []
+    since = iso(sorted(book.updated_at(slot) for slot in range(30))[20])
+    late = run("recipients", state=states[0], start_date=since)
+    assert 10 <= len(late.records("recipients")) < 20
+
+
+def test_a_custom_field_of_another_subuser_brings_not_all_contacts_again(serve: Serve) -> None:
+    run = serve(contacts=10, subusers=("north", "south"))
+    config = {"on_behalf_of": ["north", "south"]}
+    state = run("recipients", **config).state
+    book = run.simulator.subusers["south"].contacts
+    book.fields[0] = dataclasses.replace(book.fields[0], name="Renamed")
+    again = run("recipients", state=state, **config)
+    subusers = [record["subuser"] for record in again.records("recipients")]
+    assert subusers.count("south") == 10
+    assert subusers.count("north") <= 1  # of the bookmark's second, which is read again
 
 
 def test_a_value_that_is_cleared_is_emitted_as_null(serve: Serve) -> None:
