@@ -29,6 +29,7 @@ from tap_sendgrid.api.errors import (
     UnexpectedAnswer,
 )
 from tap_sendgrid.api.limits import RateLimits
+from tap_sendgrid.api.session import Session
 
 logger = logging.getLogger("tap-sendgrid.api")
 # urllib3 logs whole URLs, and those of export files carry a signature.
@@ -322,7 +323,7 @@ def _lacks_rows(data: Any) -> bool:
 
 def new_session() -> requests.Session:
     """A session with enough connections for concurrent reads, and no cookies."""
-    session = requests.Session()
+    session = Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = requests.adapters.HTTPAdapter(pool_maxsize=8)
     session.mount("https://", adapter)

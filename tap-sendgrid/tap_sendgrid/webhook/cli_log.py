@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import click
 import msgspec
-import requests
 
+from tap_sendgrid.api.session import Session
 from tap_sendgrid.event_log import EventLog, LoggedDelivery, open_event_log, sqlite_path
 from tap_sendgrid.webhook.forward import consumer_name, post
 from tap_sendgrid.webhook.options import EPOCH, MOMENT, log_option
@@ -111,7 +111,7 @@ def _post_again(deliveries: Iterator[LoggedDelivery], url: str) -> None:
     """Post deliveries to a URL, in order; stop at the first that is not taken."""
     consumer_name(url)
     count = 0
-    with requests.Session() as session:
+    with Session() as session:
         for logged in deliveries:
             status = post(session, url, logged.delivery)
             if status is None or not 200 <= status < 300:

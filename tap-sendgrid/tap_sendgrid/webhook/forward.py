@@ -20,6 +20,7 @@ from itertools import islice
 
 import requests
 
+from tap_sendgrid.api.session import Session
 from tap_sendgrid.event_log import (
     FORWARDER_PREFIX,
     Delivery,
@@ -139,7 +140,7 @@ class Forwarder:
         self._url = url
         self._stop = stop
         self._owner = f"{socket.gethostname()}/{os.getpid()}/{id(self):x}"
-        self._session = requests.Session()
+        self._session = Session()
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=TOGETHER)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)

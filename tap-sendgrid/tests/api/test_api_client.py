@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -245,6 +246,27 @@ def test_the_key_goes_to_no_other_host(simulator: Simulator, client: Client) -> 
     client.get(f"https://evil.example/v3/marketing/lists?page_size=2&page_token={''}")
     assert simulator.requests[-1].path == LISTS
     assert simulator.requests[-1].query == {"page_size": "2", "page_token": ""}
+
+
+def test_a_netrc_does_not_replace_the_key(
+    simulator: Simulator,
+    client: Client,
+    pretend: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nor does it add credentials to the links of export files, which S3 then refuses."""
+    (tmp_path / "netrc").write_text("default login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert client.get(LISTS)
+    assert simulator.requests[-1].headers["authorization"] == f"Bearer {simulator.api_key}"
+    file = f"{simulator.url}/downloads/none"
+    moved = pretend(lambda method, path: (302, {"Location": file}, b""))
+    for url in (file, moved.simulator.url):
+        with pytest.raises(RequestRejected), client.download(url):
+            pass
+        assert simulator.requests[-1].path == "/downloads/none"
+        assert "authorization" not in simulator.requests[-1].headers
 
 
 def test_the_trace_has_no_secrets_and_no_addresses(

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -363,6 +364,19 @@ def test_replay_to_a_url_and_where_it_stops(
     stopped = replay("--offset", "1-5")
     assert stopped.exit_code == 1
     assert "answer 500 to delivery 4, after 3 were taken" in stopped.output
+
+
+def test_credentials_of_netrc_go_to_no_endpoint(
+    log: EventLog, endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    append(log, "one")
+    (logged,) = log.read(0)
+    for url in (endpoint.url, endpoint.url.replace("user:pw@", "")):
+        Forwarder(log, url, threading.Event())._post(forward._Try(logged))
+    sent = [headers.get("authorization") for _, headers in endpoint.got]
+    assert sent == ["Basic dXNlcjpwdw==", None]  # the one in the URL is meant
 
 
 def test_the_forward_command_runs_until_stopped(
