@@ -74,7 +74,7 @@ def events_of(body: bytes, rejected: list[str]) -> Iterator[tuple[Event, bytes]]
         except (msgspec.MsgspecError, ValueError, RecursionError):
             pass
         try:
-            value = _read_carefully(content)
+            value = read_carefully(content)
         except (RecursionError, ValueError) as error:
             rejected.append(f"element {index} of {len(raws)} is {_problem(error)}")
             continue
@@ -105,7 +105,7 @@ def _whole_body(body: bytes, rejected: list[str]) -> Iterator[Event]:
         rejected.append("the body is empty")
         return
     try:
-        value = _read_carefully(body.removeprefix(codecs.BOM_UTF8))
+        value = read_carefully(body.removeprefix(codecs.BOM_UTF8))
     except (RecursionError, ValueError) as error:
         rejected.append(_problem(error))
         return
@@ -121,7 +121,7 @@ def _whole_body(body: bytes, rejected: list[str]) -> Iterator[Event]:
             rejected.append(_no_object(index, len(value), element))
 
 
-def _read_carefully(content: bytes) -> Any:
+def read_carefully(content: bytes) -> Any:
     """Any JSON value, with all that is in it.
 
     Raises:

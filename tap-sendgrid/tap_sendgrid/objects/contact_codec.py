@@ -19,6 +19,7 @@ import msgspec
 
 from tap_sendgrid.api.errors import ExportFailed
 from tap_sendgrid.api.generation import CustomField
+from tap_sendgrid.events.parse import read_carefully
 from tap_sendgrid.objects.values import text_or_none, timestamp
 from tap_sendgrid.schemas.columns import JsonSchema
 from tap_sendgrid.schemas.marketing import PROFILE_NAMES
@@ -100,7 +101,8 @@ class ContactCodec:
         """Bodies of an export's lines.
 
         Args:
-            lines: NDJSON, one contact each; blank ones are passed over.
+            lines: NDJSON, one contact each; blank ones are passed over. Bytes that are not UTF-8
+                become text, as those of events do (`tap_sendgrid.events.parse`).
             since: Contacts updated before this instant are left out (text as `Body.updated_at`).
 
         Raises:
@@ -126,7 +128,7 @@ class ContactCodec:
                     value = getattr(contact.custom_fields, name)
                     if value is not None and (len(value) < 20 or value[-1] != "Z"):
                         raise msgspec.ValidationError
-            except (msgspec.DecodeError, TypeError, IndexError):
+            except (msgspec.DecodeError, UnicodeDecodeError, TypeError, IndexError):
                 if not line.strip():
                     continue
                 body = self.contact(self._any(line))
@@ -160,8 +162,11 @@ class ContactCodec:
     def _any(self, line: bytes) -> dict[str, Any]:
         try:
             raw = self._decode_any(line)
-        except msgspec.DecodeError as problem:
-            raise ExportFailed(f"a line of the export is no JSON: {problem}") from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            try:
+                raw = read_carefully(line)  # one byte that is not UTF-8 must not hold up all others
+            except (ValueError, RecursionError) as problem:
+                raise ExportFailed(f"a line of the export is no JSON: {problem}") from None
         if not isinstance(raw, dict):
             raise ExportFailed("a line of the export is no JSON object")
         return raw

@@ -8,6 +8,7 @@ Facts: reference OpenAPI mc_contacts; files are gzip or plain whatever their nam
 
 from __future__ import annotations
 
+import codecs
 import csv
 import logging
 import time
@@ -223,7 +224,10 @@ class Exporter:
             blocks = _unpacked(response.raw.stream(_CHUNK_BYTES, decode_content=False))
             lines = _lines(blocks)
             first = next((line for line in lines if line), [])
-            if first and not first[0].lstrip().startswith(b"{"):
+            if first:
+                first[0] = first[0].removeprefix(codecs.BOM_UTF8)
+            begin = next((line for line in first if line.strip()), b"{").lstrip()
+            if not begin.startswith(b"{"):
                 yield from _csv_chunks(_flat(first, lines), number, skip)
                 return
             end = 0
@@ -295,7 +299,7 @@ def _flat_chunks(first: list[bytes], following: Iterator[list[bytes]]) -> Iterat
 def _flat(first: list[bytes], following: Iterator[list[bytes]]) -> Iterator[str]:
     for lines in _flat_chunks(first, following):
         for line in lines:
-            yield line.decode("utf-8-sig", "replace") + "\n"
+            yield line.decode("utf-8", "backslashreplace") + "\n"
 
 
 def _csv_chunks(lines: Iterator[str], number: int, skip: int) -> Iterator[Chunk]:

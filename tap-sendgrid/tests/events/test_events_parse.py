@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tap_sendgrid.events.parse import _read_carefully, parse_body
+from tap_sendgrid.events.parse import parse_body, read_carefully
 
 json_values = st.recursive(
     st.none()
@@ -119,7 +119,7 @@ def test_a_key_called_repeated_does_not_hide_the_repeated_ones() -> None:
 def test_both_ways_of_reading_agree(events: list[dict[str, Any]]) -> None:
     compact = msgspec.json.encode(events)
     loose = json.dumps(events, indent=1).encode()
-    assert parse_body(compact).events == parse_body(loose).events == _read_carefully(compact)
+    assert parse_body(compact).events == parse_body(loose).events == read_carefully(compact)
 
 
 @given(st.binary(max_size=200) | st.text(alphabet='[]{}":,\\ud80019eE+-. \n', max_size=60))

@@ -125,5 +125,18 @@ def test_a_line_that_is_no_contact_is_told(line: bytes) -> None:
         CODEC.lines([line], "")
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [(b"Zo\xeb", "Zo\\xeb"), (b"\\ud83d", "\\ud83d"), (b"a\x01b\xff\xfe", "a\x01b\\xff\\xfe")],
+)
+def test_what_is_no_text_is_kept_as_text(written: bytes, read: str) -> None:
+    """As in events: nothing of it is lost, and the other contacts are read."""
+    odd = b'{"contact_id":"c1","updated_at":"2024-01-01T00:00:00Z","first_name":"%b"}' % written
+    other = b'{"contact_id":"c2","updated_at":"2024-01-01T00:00:00Z","first_name":"B"}'
+    records = [body.record() for body in CODEC.lines([odd, other], "")]
+    assert [record["first_name"] for record in records] == [read, "B"]
+    assert records[0] == {**records[1], "id": "c1", "first_name": read}
+
+
 def test_blank_lines_are_passed_over() -> None:
     assert CODEC.lines([b"", b"  ", b"\r"], "") == []

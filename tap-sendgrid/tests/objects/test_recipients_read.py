@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sendgrid_simulator import Fault
+from tap_sendgrid.objects.exports import _csv_chunks, _flat
 from tap_sendgrid.schemas.marketing import PROFILE_NAMES
 
 if TYPE_CHECKING:
@@ -87,6 +88,12 @@ def test_a_failed_export_falls_back_to_csv_with_the_same_records(serve: Serve) -
     output = run("recipients")
     assert got(output) == expected(run)
     assert len([call for call in output.called if call.startswith("POST")]) == 2
+
+
+def test_bytes_of_a_csv_that_are_no_text_are_kept_as_text() -> None:
+    lines = [b"CONTACT_ID,FIRST_NAME", b"c1,Zo\xeb"]
+    (chunk,) = _csv_chunks(_flat(lines, iter(())), 0, 0)
+    assert chunk.rows == [{"contact_id": "c1", "first_name": "Zo\\xeb"}]
 
 
 def test_two_failed_exports_are_reported_with_sendgrids_reason(serve: Serve) -> None:

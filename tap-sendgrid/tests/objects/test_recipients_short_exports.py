@@ -30,6 +30,7 @@ class Account:
         self.exports = 0
         self.counted: int | None = ROWS  # what an export says that it has
         self.files: list[str] | None = ["/file"]  # its files; None: null stands for them
+        self.before = b""  # what stands at the beginning of its file
         self.blank = 0  # blank lines at the end of its file
         self.written = ROWS  # what its files have
         self.now: int | None = ROWS  # what the account says that it has
@@ -41,7 +42,7 @@ class Account:
                 % (n, n, n % 24)
                 for n in range(self.written)
             ]
-            return 200, {}, b"".join([*lines, *[b" \r\n"] * self.blank])
+            return 200, {}, b"".join([self.before, *lines, *[b" \r\n"] * self.blank])
         if path.endswith("/contacts/count"):
             if self.now is None:
                 return 403, JSON, b'{"errors": [{"message": "access forbidden"}]}'
@@ -196,6 +197,16 @@ def test_blank_lines_are_no_contacts(run: TapRunner, account: Account) -> None:
     output = run("recipients", detect_deletes=True)
     assert output.of("ACTIVATE_VERSION") == []
     assert "has 2" in output.tap.report.failed["recipients"]
+
+
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\n", b"\xef\xbb\xbf\r\n"])
+def test_a_byte_order_mark_or_a_blank_line_at_the_beginning_is_no_row(
+    run: TapRunner, account: Account, before: bytes
+) -> None:
+    account.before, account.written, account.counted, account.now = before, 2, 2, 2
+    output = run("recipients", detect_deletes=True)
+    assert set(output.by_id("recipients")) == {"c0", "c1"}
+    assert not output.incomplete
 
 
 def test_recipients_that_nobody_counted_do_not_tell_what_was_deleted(serve: Serve) -> None:
