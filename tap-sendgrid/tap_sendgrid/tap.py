@@ -166,7 +166,15 @@ class TapSendGrid(Tap):
             f", for {', '.join(settings.subusers)}" if settings.subusers else "",
         )
         for stream in streams:
-            stream.sync()
+            try:
+                stream.sync()
+            except SystemExit:
+                self.logger.warning(
+                    "Stopped by a signal while %s was read: the next run goes on from the state "
+                    "that was written last.",
+                    stream.name,
+                )
+                raise
             stream.finalize_state_progress_markers()
 
     def _check_start_date(self) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sendgrid_simulator import Fault, Simulator, SimulatorOptions
+from tap_sendgrid.api.client import default_sleep
 from tap_sendgrid.api.errors import InvalidCredentials, InvalidSetting, IPRestricted, MissingApiKey
 from tap_sendgrid.event_log import open_event_log
 from tap_sendgrid.tap import TapSendGrid
@@ -150,6 +153,29 @@ def test_a_generation_that_is_set_is_not_probed(serve: Serve, generation: str) -
 def test_the_probe_is_made_once_for_all_streams(serve: Serve) -> None:
     output = serve(contacts=5)(*FOUR)
     assert output.called.count("GET /v3/marketing/field_definitions") == 1
+
+
+def test_a_signal_ends_a_wait_for_the_rate_limit(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = serve(campaigns=12, rate_limits={"/v3/marketing/singlesends/{id}": (3, 60)})
+    tap = TapSendGrid(config=run.settings(), catalog=run.catalog("campaigns"))
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 1:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        default_sleep(seconds)
+
+    monkeypatch.setattr("tap_sendgrid.api.client.default_sleep", sleep)
+    before = signal.signal(signal.SIGUSR1, tap._handle_termination)
+    started = time.monotonic()
+    with redirect_stdout(io.StringIO()), pytest.raises(SystemExit):
+        tap.sync_all()
+    signal.signal(signal.SIGUSR1, before)
+    assert time.monotonic() - started < 10 < waits[0]
+    assert "Stopped by a signal while campaigns was read" in caplog.text
 
 
 def test_normal_lines_avoid_words_that_meltano_takes_for_failure(

@@ -30,6 +30,7 @@ from tap_sendgrid.api.errors import (
 )
 from tap_sendgrid.api.limits import RateLimits
 from tap_sendgrid.api.session import Session
+from tap_sendgrid.api.waiting import wait
 
 logger = logging.getLogger("tap-sendgrid.api")
 # urllib3 logs whole URLs, and those of export files carry a signature.
@@ -58,7 +59,7 @@ Params = Mapping[str, str | int | Sequence[str]]
 
 def default_sleep(seconds: float) -> None:
     """Wait. Tests put something quicker in the place of this function."""
-    time.sleep(seconds)
+    wait(seconds)
 
 
 def without_addresses(text: str) -> str:

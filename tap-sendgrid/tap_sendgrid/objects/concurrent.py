@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from tap_sendgrid.api.waiting import end_waits_at
 
 #: Connections at a time. The client's rate limits are shared, so more only wait longer.
 WORKERS = 4
@@ -20,9 +23,13 @@ def map_ahead(
     """``function`` of every item, in order, ``workers`` at a time.
 
     Items are taken from their iterator in the calling thread, and only a few ahead. A problem in
-    ``function`` is raised here, and nothing further is started.
+    ``function`` is raised here, and nothing further is started. What is under way then waits for
+    no rate limit any more: a run that is stopped ends at once.
     """
-    pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="sendgrid")
+    gone = threading.Event()
+    pool = ThreadPoolExecutor(
+        workers, thread_name_prefix="sendgrid", initializer=end_waits_at, initargs=(gone,)
+    )
     waiting: deque[Future[Out]] = deque()
     try:
         for item in items:
@@ -32,4 +39,5 @@ def map_ahead(
         while waiting:
             yield waiting.popleft().result()
     finally:
+        gone.set()
         pool.shutdown(wait=True, cancel_futures=True)
