@@ -72,6 +72,24 @@ class UnexpectedAnswer(SendGridError):
     """SendGrid's answer has another form than its specification says."""
 
 
+class UnreadableState(SendGridError):
+    """What an earlier run should have left is something else.
+
+    Args:
+        stream: The stream.
+        where: The stream, and its subuser.
+        what: What is wrong.
+    """
+
+    def __init__(self, stream: str, where: str, what: str) -> None:
+        super().__init__(
+            f"the state of {where} cannot be read: {what}. Nothing was asked of SendGrid. To have "
+            "everything read again, clear the state: meltano state clear STATE_ID (meltano state "
+            f"list shows the ids), or take bookmarks.{stream} out of the state file. To keep it, "
+            "correct it there."
+        )
+
+
 #: What reading an answer of an unexpected form ends in.
 MISREAD = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 

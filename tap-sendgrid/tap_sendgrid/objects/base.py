@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -22,6 +23,7 @@ from tap_sendgrid.api.errors import (
     RunStopper,
     SendGridError,
     UnexpectedAnswer,
+    UnreadableState,
 )
 from tap_sendgrid.api.generation import Generation
 from tap_sendgrid.objects.content import ContentMemory
@@ -117,6 +119,7 @@ class ObjectStream(Stream):
             return
         nulls = account.client.null_arrays
         try:
+            self._check_state(context, where)
             yield from reader(account, context)
             if self.marks_deletes and account.client.null_arrays > nulls:
                 self.logger.warning("SendGrid sent null for rows: nothing is marked as deleted")
@@ -140,6 +143,30 @@ class ObjectStream(Stream):
         else:
             return
         self._complete = False
+
+    def _check_state(self, context: Context | None, where: str) -> None:
+        """Whether the state can be read, before it is taken for SendGrid's fault that it cannot.
+
+        Raises:
+            UnreadableState: It has been edited, or is of something else.
+        """
+        state = self.get_context_state(context)
+        kept = ("content", "complete", "export")
+        odd = [name for name in kept if not isinstance(state.get(name) or {}, dict)]
+        if self._bookmarked(state):
+            try:
+                instant(state["replication_key_value"])
+            except (TypeError, ValueError):
+                odd.append("replication_key_value")
+        if odd:
+            value = without_secrets(repr(state[odd[0]]))[:60]
+            raise UnreadableState(self.name, where, f"{odd[0]} is {value}")
+
+    def _write_starting_replication_value(self, context: Context | None) -> None:
+        """The moment to read from; a state that has none is told by `reported`."""
+        with suppress(UnreadableState):
+            self._check_state(context, self.name)
+            super()._write_starting_replication_value(context)
 
     def needed_scopes(self, account: Account) -> tuple[str, ...]:
         """The scopes one of which reading needs."""

@@ -326,6 +326,29 @@ def test_streams_that_the_legacy_generation_lacks_are_empty(serve: Serve) -> Non
     assert not output.incomplete
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"replication_key": "updated_at", "replication_key_value": "garbage"},
+        {"replication_key": "updated_at", "replication_key_value": 5},
+        {"content": "x"},
+    ],
+)
+@pytest.mark.parametrize("start_date", [None, "2020-01-01T00:00:00Z"])
+def test_a_state_that_cannot_be_read_is_not_sendgrids_fault(
+    serve: Serve, odd: dict[str, Any], start_date: str | None
+) -> None:
+    state = {"bookmarks": {"campaigns": odd, "recipients": odd}}
+    run = serve(contacts=5)
+    output = run("campaigns", "recipients", "lists", state=state, start_date=start_date)
+    assert set(output.tap.report.failed) == {"campaigns", "recipients"}
+    for stream, problem in output.tap.report.failed.items():
+        assert f"the state of {stream} cannot be read" in problem
+        assert "meltano state clear" in problem
+        assert odd.items() <= output.bookmark(stream).items()
+    assert output.records("lists")
+
+
 def test_null_in_place_of_rows_is_no_rows(serve: Serve) -> None:
     run = serve(suppressions=2, subusers=("a",), messages=4)
     catalog = run.catalog(*MORE)
