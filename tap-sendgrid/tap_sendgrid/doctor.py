@@ -13,6 +13,7 @@ from tap_sendgrid.api.errors import (
     MISREAD,
     Forbidden,
     InvalidCredentials,
+    InvalidSetting,
     IPRestricted,
     MissingScope,
     SendGridError,
@@ -62,6 +63,8 @@ def examine(tap: TapSendGrid) -> Iterator[Finding]:
     selected = [stream for stream in tap.streams.values() if stream.selected]
     objects = [stream for stream in selected if isinstance(stream, ObjectStream)]
     settings = tap.api_settings
+    if objects:
+        yield from _start_date(tap)
     if settings.api_key:
         for subuser in settings.subusers or (None,):
             about = f" ({subuser})" if subuser else ""
@@ -78,6 +81,13 @@ def examine(tap: TapSendGrid) -> Iterator[Finding]:
         yield Finding("note", "API key", "none is set; event streams do not need one")
     if len(selected) > len(objects):
         yield _event_log(tap)
+
+
+def _start_date(tap: TapSendGrid) -> Iterator[Finding]:
+    try:
+        tap.check_start_date()
+    except InvalidSetting as problem:
+        yield Finding("FAIL", "Setting", str(problem))
 
 
 def _account(

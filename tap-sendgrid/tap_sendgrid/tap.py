@@ -157,7 +157,7 @@ class TapSendGrid(Tap):
             return
         if not self.api_settings.api_key:
             raise MissingApiKey([stream.name for stream in streams])
-        self._check_start_date()
+        self.check_start_date()
         settings = self.api_settings
         self.logger.info(
             "Reading %s with the API key whose id is %s%s",
@@ -177,7 +177,12 @@ class TapSendGrid(Tap):
                 raise
             stream.finalize_state_progress_markers()
 
-    def _check_start_date(self) -> None:
+    def check_start_date(self) -> None:
+        """Whether the setting start_date is one.
+
+        Raises:
+            InvalidSetting: It is not.
+        """
         try:
             instant(self.config.get("start_date") or "2000-01-01")
         except ValueError:

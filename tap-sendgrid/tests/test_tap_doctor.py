@@ -94,6 +94,7 @@ def test_the_doctor_looks_at_the_webhook(serve: Serve, hook: dict[str, bool], fo
         ({"generation": "legacy"}, {"api_generation": "marketing"}, "Marketing", "FAIL"),
         ({}, {"region": "eu"}, "Region", "no EU host for campaigns, lists"),
         ({}, {"event_log_url": "sqlite:////nowhere/events.db"}, "Event log", "event_log_url"),
+        ({}, {"start_date": "06/05/2024"}, "Setting", "start_date is no date-time: '06/05/2024'"),
         ({}, {"api_url": "http://127.0.0.1:9"}, "SendGrid", "check api_url"),
     ],
 )
