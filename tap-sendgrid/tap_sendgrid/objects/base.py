@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from singer_sdk import Stream
+from singer_sdk.helpers._catalog import get_selected_schema
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib import SchemaMessage
 from singer_sdk.singerlib.catalog import REPLICATION_FULL_TABLE
@@ -312,7 +313,23 @@ class ObjectStream(Stream):
     ) -> None:
         """No bookmark moves record by record: `changes` moves it when the read is whole."""
 
-    # Annotation
+    # Schema messages
+
+    def _write_schema_message(self) -> None:
+        """SCHEMA with every property of the records: the catalog may be older than a setting."""
+        schema = self.effective_schema
+        properties = {**self.schema["properties"], **schema["properties"]}
+        self._use_schema({**schema, "properties": properties})
+        super()._write_schema_message()
+
+    def _use_schema(self, schema: dict[str, Any]) -> None:
+        """Take another schema than the catalog's, less what is deselected."""
+        if schema != self.effective_schema:
+            self._input_schema = schema
+            self._stream_maps = None
+            self._tap.mapper.register_raw_stream_schema(
+                self.name, get_selected_schema(self.name, schema, self.mask), self.primary_keys
+            )
 
     def _generate_schema_messages(self) -> Generator[SchemaMessage, None, None]:
         """SCHEMA messages that say that this is an object collection (design: x-segment)."""

@@ -7,7 +7,6 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from singer_sdk.helpers._catalog import get_selected_schema
 from singer_sdk.mapper import SameRecordTransform
 
 from tap_sendgrid.api.errors import (
@@ -64,13 +63,7 @@ class RecipientsStream(MarketingStream):
         self._write_schema_of_fields()
 
     def _write_schema_of_fields(self) -> None:
-        schema = _with_fields(self.effective_schema, self._fields.values())
-        if schema != self.effective_schema:
-            self._input_schema = schema
-            self._stream_maps = None
-            self._tap.mapper.register_raw_stream_schema(
-                self.name, get_selected_schema(self.name, schema, self.mask), self.primary_keys
-            )
+        self._use_schema(_with_fields(self.effective_schema, self._fields.values()))
         super()._write_schema_message()
 
     def _learn_fields(self, account: Account) -> bool:

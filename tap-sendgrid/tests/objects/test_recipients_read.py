@@ -186,6 +186,21 @@ def test_a_custom_field_added_between_runs_is_found_though_the_catalog_is_old(
     assert record["custom_fields"]["New Field"] == "hello"
 
 
+@pytest.mark.parametrize(
+    "config", [{"on_behalf_of": ["anna", "ben"]}, {"recipient_memberships": True}]
+)
+@pytest.mark.parametrize("maps", [{}, {"stream_maps": {"recipients": {"twice": "id + id"}}}])
+def test_a_catalog_that_is_older_than_a_setting_gets_its_properties(
+    serve: Serve, config: dict[str, Any], maps: dict[str, Any]
+) -> None:
+    run = serve(contacts=12, subusers=("anna", "ben"))
+    output = run(catalog=run.catalog("recipients", "lists"), **config, **maps)
+    for stream in ("recipients", "lists"):
+        assert output.records(stream)
+        for record in output.records(stream):
+            assert set(record) == set(output.schema(stream)["properties"])
+
+
 @pytest.mark.parametrize("generation", ["marketing", "legacy"])
 def test_all_contacts_come_again_when_the_properties_are_others(
     serve: Serve, generation: str
