@@ -9,13 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from singer_sdk.mapper import SameRecordTransform
 
-from tap_sendgrid.api.errors import (
-    MISREAD,
-    Forbidden,
-    NothingToRead,
-    RunStopper,
-    SendGridError,
-)
+from tap_sendgrid.api.errors import MISREAD, Forbidden, NothingToRead, RunStopper, SendGridError
 from tap_sendgrid.api.generation import CustomField, Generation
 from tap_sendgrid.objects.base import MarketingStream, Record
 from tap_sendgrid.objects.contact_codec import Body, ContactCodec, custom_field_schema
@@ -90,8 +84,9 @@ class RecipientsStream(MarketingStream):
         except (RunStopper, Forbidden):
             raise
         except SendGridError as problem:
+            reason = str(problem).removesuffix(".")
             raise SendGridError(
-                f"No contact was read, since their custom fields are not known: {problem} The next "
+                f"No contact was read, since their custom fields are not known: {reason}. The next "
                 "run asks again; to do without them, deselect the property custom_fields."
             ) from problem
         inside = ("properties", "custom_fields", "properties")
