@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from singer_sdk.exceptions import ConfigValidationError
 
-from tap_sendgrid.event_log import EventLog, LoggedDelivery
+from tap_sendgrid.event_log import EventLog, EventLogError, LoggedDelivery
 from tap_sendgrid.events.reader import commit_position, open_log
 from tap_sendgrid.events.writer import Writer, open_writer
 
@@ -179,7 +179,22 @@ class _Pass:
         reason = "; ".join(reasons[:10])
         if len(reasons) > 10:
             reason += f"; and {len(reasons) - 10} more"
-        self._log.quarantine(logged.delivery, reason, logged.offset)
+        try:
+            self._log.quarantine(logged.delivery, reason, logged.offset)
+        except EventLogError as error:
+            if error.kind != "full":
+                raise
+            # To stop here would keep the log full for ever: only what was read can be trimmed.
+            self._tap.logger.warning(
+                "Delivery %d of the event log belongs in quarantine (%s), but %s. Its other events "
+                "are synced; before it is trimmed, `sendgrid-webhook export --deliveries --offset "
+                "%d` saves it.",
+                logged.offset,
+                reason,
+                error,
+                logged.offset,
+            )
+            return
         self._tap.logger.warning(
             "Delivery %d of the event log is in quarantine: %s. `sendgrid-webhook quarantine` "
             "lists it; its other events are synced.",
