@@ -124,6 +124,7 @@ class _Pass:
         self._stopped = stopped
         self._starts = {stream.name: stream.start for stream in streams}
         self._position = min(self._starts.values())
+        self._last: LoggedDelivery | None = None
         self._records = 0
         self._records_at_state = 0
         self._position_at_state = self._position
@@ -159,7 +160,7 @@ class _Pass:
     def _read(self, until: int) -> None:
         for logged in self._log.read(self._position, until):
             self._deliver(logged)
-            self._position = logged.offset
+            self._position, self._last = logged.offset, logged
             self._tick(until)
             if self._stopped:
                 return
@@ -225,8 +226,11 @@ class _Pass:
             return
         self._records_at_state = self._records
         self._position_at_state = self._position
+        last = self._last
         for stream in self._streams:
-            stream.advance(max(self._position, self._starts[stream.name]), self._identity)
+            start = self._starts[stream.name]
+            read = last if last is not None and last.offset > start else None
+            stream.advance(max(self._position, start), self._identity, read)
         self._writer.flush()
         self._tap.state_writer.write_state(self._tap.state)
 
