@@ -10,7 +10,7 @@ import click
 
 from tap_sendgrid.api.client import Client
 from tap_sendgrid.api.errors import Forbidden, NotFound, SendGridError
-from tap_sendgrid.event_log import open_event_log
+from tap_sendgrid.event_log import EventLog, open_event_log
 from tap_sendgrid.history.backfill import Request, Result, backfill
 from tap_sendgrid.history.logs import LogsSource
 from tap_sendgrid.history.messages import MessagesSource
@@ -55,6 +55,11 @@ RETENTION: Final = timedelta(days=30)
 )
 @click.option("--concurrency", default=8, show_default=True, type=click.IntRange(1, 8))
 @click.option("--restart", is_flag=True, help="Do not go on from an interrupted run.")
+@click.option(
+    "--allow-doubles",
+    is_flag=True,
+    help="Fetch also the time that was trimmed from the log, though rows may then stand twice.",
+)
 @api_options
 def backfill_command(
     event_log_url: str,
@@ -64,13 +69,14 @@ def backfill_command(
     source: str,
     concurrency: int,
     restart: bool,
+    allow_doubles: bool,
     **options: Any,
 ) -> None:
     """Fetch events from SendGrid's own records into the event log.
 
     For the time before the webhook was on, or while nobody received it: SendGrid keeps 30 days.
-    What the log or the warehouse has already is not doubled, and an interrupted run goes on where
-    it stopped. Afterwards run the tap as always.
+    What the log has already is not doubled, and a time that was trimmed from it is refused; an
+    interrupted run goes on where it stopped. Afterwards run the tap as always.
     """
     from tap_sendgrid.history.known import known_events  # brings the SDK, a second to import
 
@@ -86,6 +92,8 @@ def backfill_command(
     chosen = choose_source(make_client(api_settings(options)), source)
     log = open_event_log(event_log_url)
     try:
+        if not allow_doubles:
+            _check_is_known(log, since, chosen)
         if not chosen.gives_event_ids:
             # Its messages are found by their last event, which may be later than the span.
             until, lookback = now, 0
@@ -105,6 +113,31 @@ def backfill_command(
     _tell(result)
     if result.too_many or result.unreadable:
         sys.exit(1)
+
+
+def _check_is_known(log: EventLog, since: datetime, source: Source) -> None:
+    """Refuse a span of which the log cannot tell any more what has come already.
+
+    Raises:
+        click.ClickException: Deliveries of it were trimmed.
+    """
+    from tap_sendgrid.history.known import trimmed_before
+
+    border = trimmed_before(log)
+    if border is None or since >= border:
+        return
+    which = (
+        "those that the webhook sends without an id (some unsubscribes)"
+        if source.gives_event_ids
+        else f"all of them, as {source.name} gives no ids"
+    )
+    raise click.ClickException(
+        f"the event log has no delivery from before {border:%Y-%m-%d %H:%M:%S} (UTC) any more: "
+        "they were trimmed. Their events are in the warehouse, and without them it cannot be told "
+        f"which of SendGrid's records are the same; {which} would be second rows there, under "
+        f"other ids. Give --since {border + timedelta(seconds=1):%Y-%m-%dT%H:%M:%S} or later, or "
+        "--allow-doubles to fetch them all the same"
+    )
 
 
 def choose_source(client: Client, wish: str = "auto") -> Source:
