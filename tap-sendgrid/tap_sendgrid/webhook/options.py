@@ -140,7 +140,7 @@ def log_option(command: Command) -> Command:
 def api_options(command: Command) -> Command:
     """``--api-key``, ``--api-url``, ``--region``, ``--on-behalf-of``: as the tap has them."""
     for name, text in (
-        ("on-behalf-of", "Subuser to act for; `serve` takes a list, as the tap does."),
+        ("on-behalf-of", "Subuser to act for; `serve` and `gaps` take a list, as the tap does."),
         ("region", "`eu` for EU regional subusers; default: `global`."),
         ("api-url", "SendGrid's address, when it is another than the region's."),
         ("api-key", "SendGrid API key."),
@@ -162,10 +162,27 @@ def api_settings(options: dict[str, Any]) -> ApiSettings:
 
 
 def make_client(settings: ApiSettings) -> Client:
-    """How SendGrid is reached.
+    """How SendGrid is reached for one account.
 
     Raises:
-        click.UsageError: There is no key, the address is none, or there are several subusers.
+        click.UsageError: As :func:`make_clients`, or there are several subusers.
+    """
+    client, *others = make_clients(settings)
+    if others:
+        first, *left_out = settings.subusers
+        raise click.UsageError(
+            f"this is for one subuser: {', '.join(left_out)} would be left out of "
+            f"{', '.join(settings.subusers)} (TAP_SENDGRID_ON_BEHALF_OF). Run it once for each, "
+            f"with --on-behalf-of {first} and so on"
+        )
+    return client
+
+
+def make_clients(settings: ApiSettings) -> list[Client]:
+    """How SendGrid is reached for each subuser; for the account itself where none is named.
+
+    Raises:
+        click.UsageError: There is no key, or the address is none.
     """
     if not settings.api_key:
         raise click.UsageError(
@@ -175,16 +192,12 @@ def make_client(settings: ApiSettings) -> Client:
         raise click.UsageError(
             f"{settings.api_url!r} is no address: write it like https://api.sendgrid.com"
         )
-    first, *others = settings.subusers or (None,)
-    if others:
-        raise click.UsageError(
-            f"this is for one subuser: {', '.join(map(str, others))} would be left out of "
-            f"{', '.join(settings.subusers)} (TAP_SENDGRID_ON_BEHALF_OF). Run it once for each, "
-            f"with --on-behalf-of {first} and so on"
+    return [
+        Client(
+            settings.api_key,
+            settings.api_url,
+            on_behalf_of=subuser,
+            user_agent=settings.user_agent,
         )
-    return Client(
-        settings.api_key,
-        settings.api_url,
-        on_behalf_of=first,
-        user_agent=settings.user_agent,
-    )
+        for subuser in settings.subusers or (None,)
+    ]
