@@ -36,8 +36,25 @@ SMALLEST_TOKEN = 16
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
+ONLY_ON_THE_COMMAND_LINE = {
+    *("--since", "--until", "--offset", "--older-than", "--to"),
+    *("--replace", "--forward", "--restart", "--allow-doubles", "--force", "--yes"),
+}
+"""What one command is to do this once: left in the environment it would change others too, or
+confirm in advance what is to be confirmed each time."""
+
+
 class CommandGroup(click.Group):
-    """Commands whose foreseen problems end with a message and status 1, without a traceback."""
+    """The commands of ``sendgrid-webhook``.
+
+    Their foreseen problems end with a message and status 1, without a traceback. Their options
+    are read from the environment too, as SENDGRID_WEBHOOK_<OPTION>.
+    """
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command, or a group of them."""
+        _read_from_environment(cmd)
+        super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -45,6 +62,17 @@ class CommandGroup(click.Group):
             return super().invoke(ctx)
         except FORESEEN as problem:
             raise click.ClickException(str(problem)) from problem
+
+
+def _read_from_environment(command: click.Command) -> None:
+    """Give each option its variable; one that has another name for it keeps that."""
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _read_from_environment(below)
+    for option in command.params:
+        if isinstance(option, click.Option) and option.envvar is None:
+            name = max(option.opts, key=len)
+            if name not in ONLY_ON_THE_COMMAND_LINE:
+                option.envvar = "SENDGRID_WEBHOOK_" + name[2:].replace("-", "_").upper()
 
 
 class Moment(click.ParamType[datetime]):
@@ -108,7 +136,6 @@ def path_token_option(command: Command) -> Command:
 
     return click.option(
         "--path-token",
-        envvar="SENDGRID_WEBHOOK_PATH_TOKEN",
         callback=check,
         help="Secret path that SendGrid posts to, kept in the event log; default: the one there, "
         "made once.",
@@ -119,7 +146,6 @@ def status_token_option(command: Command) -> Command:
     """``--status-token``."""
     return click.option(
         "--status-token",
-        envvar="SENDGRID_WEBHOOK_STATUS_TOKEN",
         help="Opens the status page and /metrics, kept in the event log; default: the one there, "
         "made once.",
     )(command)
