@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from singer_sdk.exceptions import ConfigValidationError
-
+from tap_sendgrid.api.errors import InvalidSetting
 from tap_sendgrid.event_log import EventLog, EventLogError, LoggedDelivery
 from tap_sendgrid.events.reader import commit_position, open_log
 from tap_sendgrid.events.writer import Writer, open_writer
@@ -40,16 +39,16 @@ def sync_events(tap: TapSendGrid, streams: Sequence[EventStream]) -> None:
 
     Raises:
         EventLogError: The log cannot be read, or the state belongs to another log.
-        ConfigValidationError: `follow` together with `batch_config`.
+        InvalidSetting: `follow` together with `batch_config`.
     """
     chosen = [stream for stream in streams if stream.selected]
     if not chosen:
         return
     follow = bool(tap.config.get("follow"))
     if follow and tap.config.get("batch_config"):
-        raise ConfigValidationError(
-            "`follow` and `batch_config` do not go together: files are for many events at once, "
-            "and a log that is followed brings a few at a time. Remove one of them."
+        raise InvalidSetting(
+            "The settings `follow` and `batch_config` do not go together: files are for many "
+            "events at once, and a log that is followed brings a few at a time. Remove one of them."
         )
     log = open_log(tap, chosen, create=follow)
     try:

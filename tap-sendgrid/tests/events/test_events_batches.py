@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
-from singer_sdk.exceptions import ConfigValidationError
 from tap_sendgrid.api.errors import InvalidSetting
 from tap_sendgrid.event_log import EventLog
 from tap_sendgrid.events import writer as writer_module
@@ -193,7 +192,8 @@ def test_no_events_make_no_files(
 
 
 def test_follow_and_batch_files_exclude_each_other(run_tap: RunTap, config: Config) -> None:
-    with pytest.raises(ConfigValidationError, match="do not go together"):
+    # Of the SDK's ConfigValidationError the command line would not show the text.
+    with pytest.raises(InvalidSetting, match="`follow` and `batch_config` do not go together"):
         run_tap(follow=True, batch_config=config())
 
 
