@@ -7,6 +7,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -228,7 +229,7 @@ def url(
     base = (base or "").rstrip("/")
     click.echo(f"deliveries  {base}/{shared_token(log, PATH_TOKEN_SETTING, path_token)}")
     status_token = shared_token(log, STATUS_TOKEN_SETTING, status_token)
-    click.echo(f"status      {base}/?token={status_token}")
+    click.echo(f"status      {_status_url(base, status_token)}")
     log.close()
 
 
@@ -333,10 +334,15 @@ def _say_where(address: Any, settings: ReceiverSettings) -> None:
     click.echo(f"Listening on {base}")
     if sys.stdout.isatty():
         click.echo(f"  deliveries   {base}/{settings.path_token}")
-        click.echo(f"  status page  {base}/?token={settings.status_token}")
+        click.echo(f"  status page  {_status_url(base, settings.status_token)}")
     else:
         click.echo("  the secret paths: sendgrid-webhook url")
     sys.stdout.flush()
+
+
+def _status_url(base: str, token: str) -> str:
+    """Where the status page is; a token may have any characters."""
+    return f"{base}/?token={quote(token, safe='')}"
 
 
 def _print_report(report: Report) -> None:

@@ -1,7 +1,8 @@
-"""Who gets in: keys that change, and OAuth tokens."""
+"""Who gets in: keys that change, the status token, and OAuth tokens."""
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -12,11 +13,13 @@ from typing import Any
 
 import pytest
 import requests
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec
 from sendgrid_simulator import public_key_text
 from tap_sendgrid.event_log import EventLogError
 from tap_sendgrid.event_log.sqlite import SQLiteEventLog
 from tap_sendgrid.webhook import app
+from tap_sendgrid.webhook.cli import main
 from tap_sendgrid.webhook.keys import store_key
 from tap_sendgrid.webhook.server import ReceiverFactory
 from tap_sendgrid.webhook.settings import ReceiverSettings
@@ -161,6 +164,18 @@ def test_a_sendgrid_that_does_not_answer_is_asked_once(
         server.shutdown()
     receiver.log.close()
     assert len(asked) == 1
+
+
+def test_a_status_token_of_any_characters_opens_what_url_prints(
+    start_receiver: Start, log_url: str
+) -> None:
+    token = "a b+c/%41&x=é#?"
+    receiver = start_receiver(status_token=token)
+    log = ("--event-log-url", log_url, "--status-token", token)
+    printed = CliRunner().invoke(main, ["url", *log, "--base", receiver.base]).output
+    (address,) = re.findall(r"status +(\S+)\n", printed)
+    assert requests.get(address, timeout=10).status_code == 200
+    assert requests.get(address[:-3], timeout=10).status_code == 404
 
 
 # -- OAuth -------------------------------------------------------------------------------------
