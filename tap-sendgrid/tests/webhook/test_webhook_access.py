@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 import requests
@@ -21,6 +22,7 @@ from tap_sendgrid.event_log.sqlite import SQLiteEventLog
 from tap_sendgrid.webhook import app
 from tap_sendgrid.webhook.cli import main
 from tap_sendgrid.webhook.keys import store_key
+from tap_sendgrid.webhook.oauth import TokenIssuer
 from tap_sendgrid.webhook.server import ReceiverFactory
 from tap_sendgrid.webhook.settings import ReceiverSettings
 
@@ -228,6 +230,19 @@ def _basic(name: str, password: str) -> str:
     import base64
 
     return base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize("secret", ["100%+2", "a+b", "a%2Bb"])
+def test_basic_credentials_may_be_plain_or_form_encoded(secret: str) -> None:
+    issuer = TokenIssuer("me@x+y", secret)
+    for name, password, status in (
+        ("me@x+y", secret, 200),
+        (quote_plus("me@x+y"), quote_plus(secret), 200),
+        ("me@x+y", secret + "x", 401),
+        ("me", secret, 401),
+    ):
+        header = f"Basic {_basic(name, password)}".encode()
+        assert issuer.answer(header, b"grant_type=client_credentials")[0] == status
 
 
 def test_tokens_end(start_receiver: Start, monkeypatch: pytest.MonkeyPatch) -> None:
