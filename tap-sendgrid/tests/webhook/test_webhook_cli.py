@@ -23,6 +23,7 @@ from tap_sendgrid.webhook.cli import main
 
 NOW = datetime.now(UTC)
 PATH_TOKEN = "a-path-token-of-these-tests"
+SERVE = ["serve", "--allow-unsigned", "--port", "0"]
 Run = Callable[..., Result]
 
 
@@ -88,6 +89,18 @@ def test_what_a_command_does_once_is_not_taken_from_the_environment(
     assert run("quarantine", "discard", "1").exit_code == 1
     assert len(log.quarantined()) == 1
     assert "say which deliveries" in run("replay").output
+
+
+@pytest.mark.parametrize("package", ["cryptography", "uvicorn"])
+def test_without_the_extra_its_installation_is_told(package: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; sys.argv[1:] = {SERVE}; import runpy; "
+    code += "runpy.run_module('tap_sendgrid.webhook', run_name='__main__')"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "pip install 'tap-sendgrid[webhook]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 # -- commands on the log -----------------------------------------------------------------------
