@@ -12,6 +12,7 @@ import pytest
 import yaml
 from pipeline import Pipeline, project_in
 from sendgrid_simulator import Simulator, SimulatorOptions
+from tap_sendgrid.api.settings import ApiSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [
@@ -69,6 +70,16 @@ def test_meltano_passes_numbers_on_from_the_environment(
     config = json.loads(printed)
     assert {number: config[number] for number in numbers} == dict.fromkeys(numbers, 7)
     assert numbers
+
+
+@pytest.mark.parametrize("given", ["north,south", '["north","south"]'])
+def test_meltano_passes_subusers_on_from_the_environment(given: str, tmp_path: Path) -> None:
+    """With `kind: array` names that are no JSON would end Meltano."""
+    with Simulator(SimulatorOptions(contacts=1, messages=1)) as simulator:
+        pipeline = Pipeline(tmp_path, simulator, "", project_in(tmp_path / "project"))
+        dump = ("invoke", "--dump=config", "tap-sendgrid")
+        printed = pipeline.meltano(*dump, TAP_SENDGRID_ON_BEHALF_OF=given).stdout
+    assert ApiSettings.from_config(json.loads(printed)).subusers == ("north", "south")
 
 
 @pytest.mark.parametrize("source", SOURCES)

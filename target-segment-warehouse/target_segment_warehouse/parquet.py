@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING
 
@@ -57,8 +56,8 @@ class Columns:
 
     def line_numbers(self) -> pa.Array:
         """Where the records came, as an Arrow column."""
-        numbers = array("q", range(self._first_line, self._first_line + len(self)))
-        return pa.Array.from_buffers(pa.int64(), len(self), [None, pa.py_buffer(numbers)])
+        ones = pa.repeat(pa.scalar(1, pa.int64()), len(self))
+        return pc.cumulative_sum(ones, start=self._first_line - 1)
 
     def extracted(self) -> pa.Array:
         """When the tap got them: not known, as an Arrow column of text."""
@@ -135,12 +134,16 @@ def read_tables(file: IO[bytes]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches([rows])
 
 
-def take_columns(tree: Tree, table: pa.Table) -> dict[Path, pa.ChunkedArray] | None:
+def take_columns(
+    tree: Tree, table: pa.Table, *, heeds_null: bool
+) -> dict[Path, pa.ChunkedArray] | None:
     """A table's columns, at any depth, as the leaves of a shape want them.
 
     Args:
         tree: The leaves.
         table: The table.
+        heeds_null: Whether a property that is null is unlike one that is absent. If not, a column
+            without a value is as good as none: files declare what others of their rows have.
 
     Returns:
         For each leaf that is there its column; None if another column is there, or one that is not
@@ -150,7 +153,7 @@ def take_columns(tree: Tree, table: pa.Table) -> dict[Path, pa.ChunkedArray] | N
     if len(columns) < table.num_columns:  # one name twice
         return None
     try:
-        return dict(_take(tree, (), columns))
+        return dict(_take(tree, (), columns, heeds_null=heeds_null))
     except (_Unlike, pa.ArrowException):
         return None
 
@@ -160,10 +163,12 @@ class _Unlike(Exception):
 
 
 def _take(
-    tree: Tree, path: Path, columns: Mapping[str, pa.ChunkedArray]
+    tree: Tree, path: Path, columns: Mapping[str, pa.ChunkedArray], *, heeds_null: bool
 ) -> Iterator[tuple[Path, pa.ChunkedArray]]:
     for name, column in columns.items():
         item, type_ = tree.get(name), column.type
+        if not heeds_null and column.null_count == len(column):
+            continue
         if item is None:
             raise _Unlike
         if not isinstance(item, dict):
@@ -173,7 +178,7 @@ def _take(
             children = dict(zip(names, column.flatten(), strict=True))
             if len(children) < len(names):
                 raise _Unlike
-            yield from _take(item, (*path, name), children)
+            yield from _take(item, (*path, name), children, heeds_null=heeds_null)
         else:
             raise _Unlike
 

@@ -159,7 +159,7 @@ class Shape:
         return read if self._has_keys(read) and self._is_exact(read, records) else None
 
     def _take(self, records: Columns) -> Read | None:
-        found = take_columns(self.tree, records.table)
+        found = take_columns(self.tree, records.table, heeds_null=self.heeds_null)
         if not found:
             return None
         nulls = Nulls.CARRIED if self.heeds_null else Nulls.ABSENT

@@ -23,7 +23,7 @@ from target_segment_warehouse.batch import Records
 from target_segment_warehouse.parquet import Columns
 from target_segment_warehouse.target import TargetSegmentWarehouse
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "8"))
 OBJECTS, EVENTS = "objects", "events"
 _TIMES = ("received_at", "uuid_ts")
 _TABLES = f"""SELECT table_name FROM duckdb_tables() WHERE schema_name = 's'
@@ -284,11 +284,14 @@ def test_any_parquet(load: Load, tmp_path: Path, runs: list[list[pa.Table]]) -> 
 
 
 def test_parquet_is_read_without_json(load: Load, tmp_path: Path) -> None:
-    path = tmp_path / "rows.parquet"
     rows = [
         {"id": str(n), "n": n, "v": None if n % 2 else "v", "o": {"a": n / 2}} for n in range(9)
     ]
-    pq.write_table(pa.Table.from_pylist(rows), path)
+    files = [tmp_path / "rows.parquet", tmp_path / "declares-more.parquet"]
+    pq.write_table(pa.Table.from_pylist(rows), files[0])
+    more = [{**row, "id": f"m{row['id']}", "o": {"a": 0.5, "b": None}} for row in rows]
+    unused = pa.array([None] * len(more), pa.string())
+    pq.write_table(pa.Table.from_pylist(more).append_column("unused", unused), files[1])
     rendered: list[int] = []
     as_json = Columns.as_json
 
@@ -297,10 +300,15 @@ def test_parquet_is_read_without_json(load: Load, tmp_path: Path) -> None:
         return as_json(self)
 
     with mock.patch.object(Columns, "as_json", watched):
-        found = load([[schema(OBJECTS), batch(OBJECTS, [path])]], True)
-    assert len(found[OBJECTS][1]) == len(rows)
-    # Only what a column's type is learned from.
-    assert rendered == [1]
+        found = load([[schema(OBJECTS), batch(OBJECTS, files[:1])]], True)
+        assert len(found[OBJECTS][1]) == len(rows)
+        # Only what a column's type is learned from.
+        assert rendered == [1]
+        rendered.clear()
+        found = load([[schema(EVENTS), batch(EVENTS, files)]], True)
+        assert len(found[EVENTS][1]) == len(rows) + len(more)
+        assert rendered == [1]
+        assert "unused" not in dict(found[EVENTS][0])
 
 
 def test_parquet_with_a_column_twice_loses_neither(load: Load, tmp_path: Path) -> None:

@@ -221,6 +221,8 @@ class SQLiteEventLog(EventLog):
             removed += count
             while self._file.vacuum(VACUUM_PAGES):
                 pass
+        if removed:
+            self._file.checkpoint()
         oldest = self._file.row(
             "SELECT offset, received_at FROM deliveries ORDER BY offset LIMIT 1"
         )

@@ -181,6 +181,14 @@ class LogFile:
                 connection.execute("PRAGMA incremental_vacuum(1)")
             return bool(free)
 
+    def checkpoint(self) -> None:
+        """Bring the write-ahead log into the file and empty it, unless somebody is using it.
+
+        The file shrinks by what was vacuumed only then, and both are counted meanwhile.
+        """
+        with self._lock, suppress(sqlite3.Error):
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
     def size_bytes(self) -> int:
         """What the log and its write-ahead log take on disk."""
         files = (self.path, self.path.with_name(self.path.name + "-wal"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tap_sendgrid.event_log import (
@@ -14,6 +15,7 @@ from tap_sendgrid.event_log import (
     open_event_log,
     shown,
 )
+from tap_sendgrid.event_log.micros import from_micros
 from tap_sendgrid.events.convert import Converter, Record
 from tap_sendgrid.events.parse import Event, events_of
 from tap_sendgrid.events.values import iso
@@ -119,11 +121,17 @@ def _check_state(tap: Tap, log: EventLog, url: str, streams: Sequence[EventStrea
                 f"{stream.bookmark} was read: it belongs to another log"
             )
         if problem:
-            raise EventLogError(
-                "position",
-                f"the event log {shown(url)} {problem}. Set event_log_url to the log of this "
-                "state, or clear the state of the event streams to read this log from its start "
-                "(events that are in the warehouse already do not come twice).",
+            raise _refused(url, problem)
+    # Most often all streams have the same one.
+    marks = {last: stream.name for stream in streams if (last := stream.last_delivery)}
+    for (offset, micros), name in marks.items():
+        found, read = _arrival_at(log, offset), from_micros(micros)
+        if found not in {None, read}:
+            raise _refused(
+                url,
+                f"has a delivery of {found} at offset {offset}, but the state of '{name}' was read "
+                f"from one of {read} there: the log was put back from a backup and has given "
+                "offsets anew",
             )
     behind = [stream for stream in streams if 0 < stream.bookmark < status.first - 1]
     if behind:
@@ -135,6 +143,25 @@ def _check_state(tap: Tap, log: EventLog, url: str, streams: Sequence[EventStrea
             min(stream.bookmark for stream in behind),
             status.first,
         )
+
+
+def _refused(url: str, problem: str) -> EventLogError:
+    return EventLogError(
+        "position",
+        f"the event log {shown(url)} {problem}. Set event_log_url to the log of this state, or "
+        "clear the state of the event streams to read this log from its start (events that are in "
+        "the warehouse already do not come twice).",
+    )
+
+
+def _arrival_at(log: EventLog, offset: int) -> datetime | None:
+    """When the delivery at an offset arrived; None when it is gone, or damaged since."""
+    try:
+        return next((each.delivery.received_at for each in log.read(offset - 1, offset)), None)
+    except EventLogError as error:
+        if error.kind != "corrupt":
+            raise
+        return None
 
 
 def commit_position(tap: Tap, log: EventLog, streams: Sequence[EventStream]) -> None:

@@ -9,6 +9,8 @@ from singer_sdk import Stream
 from singer_sdk.helpers.conform import TypeConformanceLevel
 from singer_sdk.singerlib import SchemaMessage
 
+from tap_sendgrid.event_log import LoggedDelivery
+from tap_sendgrid.event_log.micros import to_micros
 from tap_sendgrid.events.convert import Converter
 from tap_sendgrid.events.fields import EVENT_TYPES, EventType
 from tap_sendgrid.events.reader import open_log, records_of
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 LOG_OFFSET = "log_offset"
 LOG = "log"
 """Beside the offset a bookmark has the identity of the log: in another one it means nothing."""
+LAST_DELIVERY = "last_delivery"
+"""And offset and arrival of the last delivery that was read, at the bookmark or before it.
+
+A log that is put back from a backup has its identity still, and gives offsets once more.
+"""
 
 
 class EventStream(Stream):
@@ -69,16 +76,33 @@ class EventStream(Stream):
         """The offset to read after: the bookmark, or 0 where a full refresh is asked for."""
         return self.bookmark if self.replication_method == "INCREMENTAL" else 0
 
-    def advance(self, offset: int, log: str) -> None:
+    @property
+    def last_delivery(self) -> tuple[int, int] | None:
+        """Offset, and arrival in microseconds since 1970, of the last delivery before the bookmark.
+
+        None if the bookmark does not say.
+        """
+        state = self.tap_state.get("bookmarks", {}).get(self.name, {})
+        match state.get(LAST_DELIVERY):
+            case {"offset": int(offset), "received_at": int(received_at)}:
+                # Where somebody has set the bookmark back, the rest is of no use.
+                return (offset, received_at) if offset <= self.bookmark else None
+        return None
+
+    def advance(self, offset: int, log: str, last: LoggedDelivery | None) -> None:
         """Set the bookmark: all deliveries of a log up to ``offset`` are read. Writes no message.
 
         Args:
             offset: An offset in the log.
             log: The log's identity.
+            last: The last delivery that was read; None: the one that the state has.
         """
         self.stream_state.update(
             {"replication_key": LOG_OFFSET, "replication_key_value": offset, LOG: log}
         )
+        if last is not None:
+            received_at = to_micros(last.delivery.received_at)
+            self.stream_state[LAST_DELIVERY] = {"offset": last.offset, "received_at": received_at}
         self.state_manager.is_flushed = False
 
     def deselected(self) -> frozenset[str]:

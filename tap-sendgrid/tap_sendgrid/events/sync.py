@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from singer_sdk.exceptions import ConfigValidationError
-
-from tap_sendgrid.event_log import EventLog, LoggedDelivery
+from tap_sendgrid.api.errors import InvalidSetting
+from tap_sendgrid.event_log import EventLog, EventLogError, LoggedDelivery
 from tap_sendgrid.events.reader import commit_position, open_log
 from tap_sendgrid.events.writer import Writer, open_writer
 
@@ -40,16 +39,16 @@ def sync_events(tap: TapSendGrid, streams: Sequence[EventStream]) -> None:
 
     Raises:
         EventLogError: The log cannot be read, or the state belongs to another log.
-        ConfigValidationError: `follow` together with `batch_config`.
+        InvalidSetting: `follow` together with `batch_config`.
     """
     chosen = [stream for stream in streams if stream.selected]
     if not chosen:
         return
     follow = bool(tap.config.get("follow"))
     if follow and tap.config.get("batch_config"):
-        raise ConfigValidationError(
-            "`follow` and `batch_config` do not go together: files are for many events at once, "
-            "and a log that is followed brings a few at a time. Remove one of them."
+        raise InvalidSetting(
+            "The settings `follow` and `batch_config` do not go together: files are for many "
+            "events at once, and a log that is followed brings a few at a time. Remove one of them."
         )
     log = open_log(tap, chosen, create=follow)
     try:
@@ -124,6 +123,7 @@ class _Pass:
         self._stopped = stopped
         self._starts = {stream.name: stream.start for stream in streams}
         self._position = min(self._starts.values())
+        self._last: LoggedDelivery | None = None
         self._records = 0
         self._records_at_state = 0
         self._position_at_state = self._position
@@ -159,7 +159,7 @@ class _Pass:
     def _read(self, until: int) -> None:
         for logged in self._log.read(self._position, until):
             self._deliver(logged)
-            self._position = logged.offset
+            self._position, self._last = logged.offset, logged
             self._tick(until)
             if self._stopped:
                 return
@@ -179,7 +179,22 @@ class _Pass:
         reason = "; ".join(reasons[:10])
         if len(reasons) > 10:
             reason += f"; and {len(reasons) - 10} more"
-        self._log.quarantine(logged.delivery, reason, logged.offset)
+        try:
+            self._log.quarantine(logged.delivery, reason, logged.offset)
+        except EventLogError as error:
+            if error.kind != "full":
+                raise
+            # To stop here would keep the log full for ever: only what was read can be trimmed.
+            self._tap.logger.warning(
+                "Delivery %d of the event log belongs in quarantine (%s), but %s. Its other events "
+                "are synced; before it is trimmed, `sendgrid-webhook export --deliveries --offset "
+                "%d` saves it.",
+                logged.offset,
+                reason,
+                error,
+                logged.offset,
+            )
+            return
         self._tap.logger.warning(
             "Delivery %d of the event log is in quarantine: %s. `sendgrid-webhook quarantine` "
             "lists it; its other events are synced.",
@@ -210,8 +225,11 @@ class _Pass:
             return
         self._records_at_state = self._records
         self._position_at_state = self._position
+        last = self._last
         for stream in self._streams:
-            stream.advance(max(self._position, self._starts[stream.name]), self._identity)
+            start = self._starts[stream.name]
+            read = last if last is not None and last.offset > start else None
+            stream.advance(max(self._position, start), self._identity, read)
         self._writer.flush()
         self._tap.state_writer.write_state(self._tap.state)
 

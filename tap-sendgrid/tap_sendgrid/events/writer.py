@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from tap_sendgrid.writer import MessageWriter
 if TYPE_CHECKING:
     from tap_sendgrid.events.streams import EventStream
     from tap_sendgrid.tap import TapSendGrid
+
+logger = logging.getLogger(__name__)
 
 # Handed over at once: few enough to be still in the processor's cache.
 _CHUNK_RECORDS: Final = 64
@@ -179,13 +182,30 @@ class FileWriter:
     def _files(self, stream: str, texts: list[bytes]) -> tuple[BaseBatchFileEncoding, list[str]]:
         """Write lines of JSON to files; how these are encoded, and their URLs."""
         encoding = self._config.encoding
-        if encoding.format == "jsonl":
-            is_plain = encoding.compression == "none"
-            encoding = BaseBatchFileEncoding("jsonl", "none" if is_plain else "gzip")
-            return encoding, [self._write_lines(stream, texts, is_plain=is_plain)]
-        batcher = Batcher(self._tap, stream, self._config)
-        made = batcher.get_batches(iter(msgspec.json.Decoder().decode_lines(b"".join(texts))))
-        return encoding, [url for urls in made for url in urls]
+        if encoding.format != "jsonl" and (urls := self._write_columns(stream, texts)):
+            return encoding, urls
+        is_plain = encoding.compression == "none"
+        lines = BaseBatchFileEncoding("jsonl", "none" if is_plain else "gzip")
+        return lines, [self._write_lines(stream, texts, is_plain=is_plain)]
+
+    def _write_columns(self, stream: str, texts: Sequence[bytes]) -> list[str]:
+        """Write files as the SDK does; their URLs, or none where they cannot hold the records.
+
+        A column has one type, but a custom argument may be a number here and a text there.
+        """
+        records = msgspec.json.Decoder().decode_lines(b"".join(texts))
+        try:
+            made = Batcher(self._tap, stream, self._config).get_batches(iter(records))
+            return [url for urls in made for url in urls]
+        except ImportError as error:
+            raise InvalidSetting(
+                f"Files of the format {self._config.encoding.format} need a package that is not "
+                f"installed: {error}. Install tap-sendgrid[parquet], or set encoding.format of "
+                "the setting batch_config to jsonl."
+            ) from error
+        except (ValueError, TypeError, NotImplementedError, OverflowError) as error:
+            logger.info("Records of %s are written as JSON lines: %s", stream, error)
+            return []
 
     def _write_lines(self, stream: str, texts: Sequence[bytes], *, is_plain: bool) -> str:
         """Write a file of JSON lines; its URL."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from tap_sendgrid.api.client import Client
 from tap_sendgrid.api.errors import Forbidden, NotFound, SendGridError
-from tap_sendgrid.event_log import open_event_log
+from tap_sendgrid.event_log import EventLog, open_event_log
 from tap_sendgrid.history.backfill import Request, Result, backfill
 from tap_sendgrid.history.logs import LogsSource
 from tap_sendgrid.history.messages import MessagesSource
@@ -21,6 +22,7 @@ from tap_sendgrid.webhook.options import (
     api_settings,
     log_option,
     make_client,
+    make_clients,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +57,11 @@ RETENTION: Final = timedelta(days=30)
 )
 @click.option("--concurrency", default=8, show_default=True, type=click.IntRange(1, 8))
 @click.option("--restart", is_flag=True, help="Do not go on from an interrupted run.")
+@click.option(
+    "--allow-doubles",
+    is_flag=True,
+    help="Fetch also the time that was trimmed from the log, though rows may then stand twice.",
+)
 @api_options
 def backfill_command(
     event_log_url: str,
@@ -64,13 +71,14 @@ def backfill_command(
     source: str,
     concurrency: int,
     restart: bool,
+    allow_doubles: bool,
     **options: Any,
 ) -> None:
     """Fetch events from SendGrid's own records into the event log.
 
     For the time before the webhook was on, or while nobody received it: SendGrid keeps 30 days.
-    What the log or the warehouse has already is not doubled, and an interrupted run goes on where
-    it stopped. Afterwards run the tap as always.
+    What the log has already is not doubled, and a time that was trimmed from it is refused; an
+    interrupted run goes on where it stopped. Afterwards run the tap as always.
     """
     from tap_sendgrid.history.known import known_events  # brings the SDK, a second to import
 
@@ -86,6 +94,8 @@ def backfill_command(
     chosen = choose_source(make_client(api_settings(options)), source)
     log = open_event_log(event_log_url)
     try:
+        if not allow_doubles:
+            _check_is_known(log, since, chosen)
         if not chosen.gives_event_ids:
             # Its messages are found by their last event, which may be later than the span.
             until, lookback = now, 0
@@ -105,6 +115,31 @@ def backfill_command(
     _tell(result)
     if result.too_many or result.unreadable:
         sys.exit(1)
+
+
+def _check_is_known(log: EventLog, since: datetime, source: Source) -> None:
+    """Refuse a span of which the log cannot tell any more what has come already.
+
+    Raises:
+        click.ClickException: Deliveries of it were trimmed.
+    """
+    from tap_sendgrid.history.known import trimmed_before
+
+    border = trimmed_before(log)
+    if border is None or since >= border:
+        return
+    which = (
+        "those that the webhook sends without an id (some unsubscribes)"
+        if source.gives_event_ids
+        else f"all of them, as {source.name} gives no ids"
+    )
+    raise click.ClickException(
+        f"the event log has no delivery from before {border:%Y-%m-%d %H:%M:%S} (UTC) any more: "
+        "they were trimmed. Their events are in the warehouse, and without them it cannot be told "
+        f"which of SendGrid's records are the same; {which} would be second rows there, under "
+        f"other ids. Give --since {border + timedelta(seconds=1):%Y-%m-%dT%H:%M:%S} or later, or "
+        "--allow-doubles to fetch them all the same"
+    )
 
 
 def choose_source(client: Client, wish: str = "auto") -> Source:
@@ -184,40 +219,61 @@ def gaps(
 ) -> None:
     """Name the days on which the event log has fewer events than SendGrid's statistics.
 
-    Compares counts by UTC day and type. Exit status 1 if a day falls short.
+    Compares counts by UTC day and type. Exit status 1 if a day falls short. The log's counts are
+    of every account that posts to it: name all of its subusers in --on-behalf-of. Days of which
+    deliveries were trimmed are left out.
     """
     from tap_sendgrid.history.gaps import count_log, count_statistics, find_gaps
+    from tap_sendgrid.history.known import trimmed_before
 
     first = since.astimezone(UTC).date()
     last = (until or datetime.now(UTC)).astimezone(UTC).date() - timedelta(days=1)
     if first > last:
         raise click.UsageError(f"there is no whole day from {first} on")
-    client = make_client(api_settings(options))
+    settings = api_settings(options)
+    clients = make_clients(settings)
     log = open_event_log(event_log_url, create=False)
     try:
-        theirs = count_statistics(client, first, last)
+        if (border := trimmed_before(log)) and border.date() >= first:
+            click.echo(
+                f"{first} to {min(border.date(), last)}: not compared; deliveries from before "
+                f"{border:%Y-%m-%d %H:%M:%S} (UTC) were trimmed from the event log."
+            )
+            first = border.date() + timedelta(days=1)
+            if first > last:
+                return
+        theirs: Counter[tuple[date, str]] = Counter()
+        for client in clients:
+            theirs.update(count_statistics(client, first, last))
         found = find_gaps(count_log(log, first, last), theirs, tolerance / 100)
     finally:
         log.close()
-    days = (last - first).days + 1
-    if not found:
+    if found:
+        _tell_gaps(found, settings.subusers)
+    else:
+        whose = f" for {', '.join(settings.subusers)}" if settings.subusers else ""
         click.echo(
-            f"{first} to {last}: the event log has all of the {sum(theirs.values()):,} events that "
-            f"SendGrid counted on {days} day(s)."
+            f"{first} to {last}: on none of {(last - first).days + 1} day(s) has the event log "
+            f"fewer events of a type than SendGrid counted{whose}, {theirs.total():,} in all."
         )
-        return
-    _tell_gaps(found)
-    sys.exit(1)
+    click.echo(
+        "The log's events do not say whose they are: those of any other account that posts to it "
+        "are counted too, and may hide what is missing."
+    )
+    if found:
+        sys.exit(1)
 
 
-def _tell_gaps(found: list[Gap]) -> None:
+def _tell_gaps(found: list[Gap], subusers: tuple[str, ...]) -> None:
     click.echo(f"{'day':<12}{'event':<14}{'SendGrid':>12}{'event log':>12}{'missing':>12}")
     for gap in found:
         click.echo(
             f"{gap.day!s:<12}{gap.kind:<14}{gap.sendgrid:>12,}{gap.log:>12,}{gap.missing:>12,}"
         )
     first, last = found[0].day, found[-1].day + timedelta(days=1)
-    click.echo(f"\nTo fill them:\n  sendgrid-webhook backfill --since {first} --until {last}")
+    click.echo("\nTo fill them:")
+    for whose in [f" --on-behalf-of {subuser}" for subuser in subusers] or [""]:
+        click.echo(f"  sendgrid-webhook backfill --since {first} --until {last}{whose}")
 
 
 COMMANDS = (backfill_command, gaps)

@@ -83,6 +83,8 @@ def count_statistics(client: Client, first: date, last: date) -> Counts:
     try:
         for row in rows or []:
             day = date.fromisoformat(row["date"][:10])
+            if not first <= day <= last:
+                continue
             for stat in row.get("stats") or []:
                 for metric, kind in METRICS.items():
                     counts[day, kind] += stat.get("metrics", {}).get(metric) or 0

@@ -39,5 +39,15 @@ def known_events(
     )
 
 
+def trimmed_before(log: EventLog) -> datetime | None:
+    """The moment from which on the log has every delivery; None if nothing was ever trimmed.
+
+    That is the arrival of the first delivery that is left; now, when none is.
+    """
+    if log.status().first == 1:
+        return None
+    return log.arrival_after(0) or datetime.now(UTC)
+
+
 def _key(event: Event, by: str) -> int:
     return hash(repr([by, *(event.get(name) for name in (by, "event", "timestamp"))]))

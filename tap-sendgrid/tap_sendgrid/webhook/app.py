@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from urllib.parse import unquote_to_bytes
 
 from tap_sendgrid.event_log import Delivery, EventLog, EventLogError
 from tap_sendgrid.webhook.body import summarise
@@ -225,7 +226,7 @@ class Receiver:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer":
-            given = scope["query_string"].removeprefix(b"token=")
+            given = unquote_to_bytes(scope["query_string"].removeprefix(b"token="))
         return hmac.compare_digest(given, self.settings.status_token.encode())
 
     async def _find_problem(self) -> str | None:

@@ -7,6 +7,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -51,7 +52,6 @@ _LONGEST_RETENTION_DAYS = 36_500
 @click.group(
     cls=CommandGroup,
     context_settings={
-        "auto_envvar_prefix": "SENDGRID_WEBHOOK",
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
     },
@@ -60,53 +60,49 @@ _LONGEST_RETENTION_DAYS = 36_500
 def main() -> None:
     """Receives SendGrid's Event Webhook into a durable log, from which tap-sendgrid reads.
 
-    Every option may also be given as environment variable SENDGRID_WEBHOOK_<OPTION>.
+    Every option may also be given as environment variable SENDGRID_WEBHOOK_<OPTION>, except those
+    that say what a command is to do this once: --since, --until, --offset, --older-than, --to,
+    --replace and --forward of `register`, --restart, --allow-doubles, --force, --yes.
     """
 
 
 @main.command()
 @log_option
-@click.option("--host", default="127.0.0.1", show_default=True, envvar="SENDGRID_WEBHOOK_HOST")
+@click.option("--host", default="127.0.0.1", show_default=True)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=DEFAULT_PORT,
     show_default=True,
-    envvar="SENDGRID_WEBHOOK_PORT",
     help="0 takes any free one.",
 )
 @click.option(
     "--fd",
     type=click.IntRange(min=0),
-    envvar="SENDGRID_WEBHOOK_FD",
     help="Number of a listening socket that a supervisor holds (3 under systemd).",
 )
 @click.option("--reuse-port", is_flag=True, help="Let other processes listen on the port as well.")
-@click.option("--workers", default=1, show_default=True, envvar="SENDGRID_WEBHOOK_WORKERS")
+@click.option("--workers", default=1, show_default=True)
 @path_token_option
 @status_token_option
 @click.option(
     "--public-key",
     multiple=True,
-    envvar="SENDGRID_WEBHOOK_PUBLIC_KEY",
     help="Verification key as SendGrid shows it; repeat for several. `register` stores its own.",
 )
 @click.option(
     "--public-key-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    envvar="SENDGRID_WEBHOOK_PUBLIC_KEY_FILE",
     help="File with one key a line, or PEM.",
 )
 @click.option(
     "--allow-unsigned",
     is_flag=True,
-    envvar="SENDGRID_WEBHOOK_ALLOW_UNSIGNED",
     help="Do not check signatures. Whoever learns the path can then write into your log.",
 )
 @click.option(
     "--clock-window",
     type=Number(min=1),
-    envvar="SENDGRID_WEBHOOK_CLOCK_WINDOW",
     help="Refuse deliveries signed more than so many seconds from now; default: take all.",
 )
 @click.option(
@@ -114,14 +110,12 @@ def main() -> None:
     type=click.IntRange(min=1000),
     default=DEFAULT_MAX_BODY_BYTES,
     show_default=True,
-    envvar="SENDGRID_WEBHOOK_MAX_BODY_BYTES",
 )
-@click.option("--oauth-client-id", envvar="SENDGRID_WEBHOOK_OAUTH_CLIENT_ID")
-@click.option("--oauth-client-secret", envvar="SENDGRID_WEBHOOK_OAUTH_CLIENT_SECRET")
+@click.option("--oauth-client-id")
+@click.option("--oauth-client-secret")
 @click.option(
     "--forward-to",
     multiple=True,
-    envvar="SENDGRID_WEBHOOK_FORWARD_TO",
     help="URL that gets a copy of each delivery from now on; repeat for several. Those that "
     "`register` took over from come on top.",
 )
@@ -129,10 +123,9 @@ def main() -> None:
 @click.option(
     "--retention-days",
     type=Number(min=0, min_open=True, max=_LONGEST_RETENTION_DAYS),
-    envvar="SENDGRID_WEBHOOK_RETENTION_DAYS",
     help="Drop deliveries older than this once every consumer has them; default: keep all.",
 )
-@click.option("--json-logs", is_flag=True, envvar="SENDGRID_WEBHOOK_JSON_LOGS")
+@click.option("--json-logs", is_flag=True)
 @api_options
 def serve(
     event_log_url: str,
@@ -204,7 +197,7 @@ def serve(
 @main.command()
 @log_option
 @click.option("--to", "urls", multiple=True, help="URL; default: those register took over from.")
-@click.option("--json-logs", is_flag=True, envvar="SENDGRID_WEBHOOK_JSON_LOGS")
+@click.option("--json-logs", is_flag=True)
 def forward(event_log_url: str, urls: tuple[str, ...], json_logs: bool) -> None:
     """Pass deliveries on to other URLs, in a process of its own, until stopped (SIGTERM)."""
     from tap_sendgrid.webhook.housekeeping import housekeeping
@@ -236,7 +229,7 @@ def url(
     base = (base or "").rstrip("/")
     click.echo(f"deliveries  {base}/{shared_token(log, PATH_TOKEN_SETTING, path_token)}")
     status_token = shared_token(log, STATUS_TOKEN_SETTING, status_token)
-    click.echo(f"status      {base}/?token={status_token}")
+    click.echo(f"status      {_status_url(base, status_token)}")
     log.close()
 
 
@@ -245,7 +238,6 @@ def url(
 @click.option(
     "--url",
     required=True,
-    envvar="SENDGRID_WEBHOOK_URL",
     help="Public address of this receiver, e.g. https://events.example.com.",
 )
 @path_token_option
@@ -255,8 +247,8 @@ def url(
     default=True,
     help="Pass deliveries on to the URL that is replaced (default), or not.",
 )
-@click.option("--oauth-client-id", envvar="SENDGRID_WEBHOOK_OAUTH_CLIENT_ID")
-@click.option("--oauth-client-secret", envvar="SENDGRID_WEBHOOK_OAUTH_CLIENT_SECRET")
+@click.option("--oauth-client-id")
+@click.option("--oauth-client-secret")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @api_options
 def register_command(
@@ -342,10 +334,15 @@ def _say_where(address: Any, settings: ReceiverSettings) -> None:
     click.echo(f"Listening on {base}")
     if sys.stdout.isatty():
         click.echo(f"  deliveries   {base}/{settings.path_token}")
-        click.echo(f"  status page  {base}/?token={settings.status_token}")
+        click.echo(f"  status page  {_status_url(base, settings.status_token)}")
     else:
         click.echo("  the secret paths: sendgrid-webhook url")
     sys.stdout.flush()
+
+
+def _status_url(base: str, token: str) -> str:
+    """Where the status page is; a token may have any characters."""
+    return f"{base}/?token={quote(token, safe='')}"
 
 
 def _print_report(report: Report) -> None:

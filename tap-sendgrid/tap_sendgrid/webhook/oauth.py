@@ -42,16 +42,16 @@ class TokenIssuer:
             form = parse_qs(body.decode(), max_num_fields=20)
         except (ValueError, UnicodeDecodeError):
             return 400, _json({"error": "invalid_request"})
-        client = _basic(authorization) or (
-            form.get("client_id", [""])[-1],
-            form.get("client_secret", [""])[-1],
-        )
-        expected = (self._client_id, self._client_secret)
-        same = [
-            hmac.compare_digest(given.encode(), wanted.encode())
-            for given, wanted in zip(client, expected, strict=True)
+        clients = _basic(authorization) or [
+            (form.get("client_id", [""])[-1], form.get("client_secret", [""])[-1])
         ]
-        if not all(same):
+        # All are compared to their ends, so that the time tells nothing.
+        same = [
+            hmac.compare_digest(name.encode(), self._client_id.encode())
+            & hmac.compare_digest(password.encode(), self._client_secret.encode())
+            for name, password in clients
+        ]
+        if not any(same):
             return 401, _json({"error": "invalid_client"})
         if form.get("grant_type", ["client_credentials"]) != ["client_credentials"]:
             return 400, _json({"error": "unsupported_grant_type"})
@@ -80,16 +80,21 @@ class TokenIssuer:
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def _basic(authorization: bytes | None) -> tuple[str, str] | None:
-    """Id and secret of an HTTP Basic header (form-encoded within, RFC 6749 section 2.3.1)."""
+def _basic(authorization: bytes | None) -> list[tuple[str, str]]:
+    """Id and secret of an HTTP Basic header, as they may be meant.
+
+    RFC 6749 (section 2.3.1) has them form-encoded within, which many clients leave out: where it
+    matters, a secret with + or %, only the comparison can tell.
+    """
     scheme, _, value = (authorization or b"").partition(b" ")
     if scheme.lower() != b"basic":
-        return None
+        return []
     try:
         name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
-        return None
-    return (unquote_plus(name), unquote_plus(password)) if colon else None
+        return []
+    plain, decoded = (name, password), (unquote_plus(name), unquote_plus(password))
+    return [plain, decoded] if colon else []
 
 
 def _json(value: dict[str, object]) -> bytes:

@@ -36,8 +36,25 @@ SMALLEST_TOKEN = 16
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
+ONLY_ON_THE_COMMAND_LINE = {
+    *("--since", "--until", "--offset", "--older-than", "--to"),
+    *("--replace", "--forward", "--restart", "--allow-doubles", "--force", "--yes"),
+}
+"""What one command is to do this once: left in the environment it would change others too, or
+confirm in advance what is to be confirmed each time."""
+
+
 class CommandGroup(click.Group):
-    """Commands whose foreseen problems end with a message and status 1, without a traceback."""
+    """The commands of ``sendgrid-webhook``.
+
+    Their foreseen problems end with a message and status 1, without a traceback. Their options
+    are read from the environment too, as SENDGRID_WEBHOOK_<OPTION>.
+    """
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        """Add a command, or a group of them."""
+        _read_from_environment(cmd)
+        super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -45,6 +62,17 @@ class CommandGroup(click.Group):
             return super().invoke(ctx)
         except FORESEEN as problem:
             raise click.ClickException(str(problem)) from problem
+
+
+def _read_from_environment(command: click.Command) -> None:
+    """Give each option its variable; one that has another name for it keeps that."""
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _read_from_environment(below)
+    for option in command.params:
+        if isinstance(option, click.Option) and option.envvar is None:
+            name = max(option.opts, key=len)
+            if name not in ONLY_ON_THE_COMMAND_LINE:
+                option.envvar = "SENDGRID_WEBHOOK_" + name[2:].replace("-", "_").upper()
 
 
 class Moment(click.ParamType[datetime]):
@@ -108,7 +136,6 @@ def path_token_option(command: Command) -> Command:
 
     return click.option(
         "--path-token",
-        envvar="SENDGRID_WEBHOOK_PATH_TOKEN",
         callback=check,
         help="Secret path that SendGrid posts to, kept in the event log; default: the one there, "
         "made once.",
@@ -119,7 +146,6 @@ def status_token_option(command: Command) -> Command:
     """``--status-token``."""
     return click.option(
         "--status-token",
-        envvar="SENDGRID_WEBHOOK_STATUS_TOKEN",
         help="Opens the status page and /metrics, kept in the event log; default: the one there, "
         "made once.",
     )(command)
@@ -140,7 +166,7 @@ def log_option(command: Command) -> Command:
 def api_options(command: Command) -> Command:
     """``--api-key``, ``--api-url``, ``--region``, ``--on-behalf-of``: as the tap has them."""
     for name, text in (
-        ("on-behalf-of", "Subuser to act for; `serve` takes a list, as the tap does."),
+        ("on-behalf-of", "Subuser to act for; `serve` and `gaps` take a list, as the tap does."),
         ("region", "`eu` for EU regional subusers; default: `global`."),
         ("api-url", "SendGrid's address, when it is another than the region's."),
         ("api-key", "SendGrid API key."),
@@ -162,10 +188,27 @@ def api_settings(options: dict[str, Any]) -> ApiSettings:
 
 
 def make_client(settings: ApiSettings) -> Client:
-    """How SendGrid is reached.
+    """How SendGrid is reached for one account.
 
     Raises:
-        click.UsageError: There is no key, the address is none, or there are several subusers.
+        click.UsageError: As :func:`make_clients`, or there are several subusers.
+    """
+    client, *others = make_clients(settings)
+    if others:
+        first, *left_out = settings.subusers
+        raise click.UsageError(
+            f"this is for one subuser: {', '.join(left_out)} would be left out of "
+            f"{', '.join(settings.subusers)} (TAP_SENDGRID_ON_BEHALF_OF). Run it once for each, "
+            f"with --on-behalf-of {first} and so on"
+        )
+    return client
+
+
+def make_clients(settings: ApiSettings) -> list[Client]:
+    """How SendGrid is reached for each subuser; for the account itself where none is named.
+
+    Raises:
+        click.UsageError: There is no key, or the address is none.
     """
     if not settings.api_key:
         raise click.UsageError(
@@ -175,16 +218,12 @@ def make_client(settings: ApiSettings) -> Client:
         raise click.UsageError(
             f"{settings.api_url!r} is no address: write it like https://api.sendgrid.com"
         )
-    first, *others = settings.subusers or (None,)
-    if others:
-        raise click.UsageError(
-            f"this is for one subuser: {', '.join(map(str, others))} would be left out of "
-            f"{', '.join(settings.subusers)} (TAP_SENDGRID_ON_BEHALF_OF). Run it once for each, "
-            f"with --on-behalf-of {first} and so on"
+    return [
+        Client(
+            settings.api_key,
+            settings.api_url,
+            on_behalf_of=subuser,
+            user_agent=settings.user_agent,
         )
-    return Client(
-        settings.api_key,
-        settings.api_url,
-        on_behalf_of=first,
-        user_agent=settings.user_agent,
-    )
+        for subuser in settings.subusers or (None,)
+    ]

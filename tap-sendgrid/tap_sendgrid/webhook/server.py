@@ -192,6 +192,8 @@ def _serve(config: uvicorn.Config, listener: socket.socket) -> None:
         # After a clean stop uvicorn raises the signal again; ending with 0 is what is wanted.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _ignore)
+        if hasattr(signal, "SIGHUP"):  # not on Windows
+            signal.signal(signal.SIGHUP, _keep_serving)
         server = uvicorn.Server(config)
         server.run(sockets=[listener])
         if not server.started:
@@ -208,6 +210,13 @@ def _end_with_parent() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=wait, name="parent-watch", daemon=True).start()
+
+
+def _keep_serving(number: int, frame: FrameType | None) -> None:
+    """SIGHUP replaces workers one by one; of one alone the receiver would be away meanwhile."""
+    logger.warning(
+        "SIGHUP changes nothing with one worker: give --workers 2, or start the receiver again"
+    )
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

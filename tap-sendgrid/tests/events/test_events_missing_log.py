@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from tap_sendgrid.event_log import EventLogError, open_event_log
 
-from .conftest import RunTap, bookmarks, fill, last_state, records
+from .conftest import RunTap, as_delivery, bookmarks, fill, last_state, records
 
 STATE: dict[str, Any] = {
     "bookmarks": {"click": {"replication_key": "log_offset", "replication_key_value": 7}},
@@ -51,6 +53,78 @@ def test_another_log_in_its_place_is_refused_however_long_it_is(
     assert [record["id"] for record in records(run_tap())] == ids  # as the message advises
     (tmp_path / "old.db").replace(tmp_path / "events.db")
     assert last_state(run_tap(state=state)) == state
+
+
+def add(log_url: str, *seconds: int) -> None:
+    """Deliveries of an open each, so many seconds after START."""
+    with closing(open_event_log(log_url)) as log:
+        for second in seconds:
+            event = {"event": "open", "sg_event_id": f"at{second}"}
+            log.append([as_delivery([event], second)])
+
+
+def test_a_log_that_is_put_back_from_a_backup_is_refused_however_long_it_is(
+    run_tap: RunTap, log_url: str, tmp_path: Path
+) -> None:
+    add(log_url, 1, 2)
+    shutil.copy(tmp_path / "events.db", tmp_path / "backup.db")
+    early = last_state(run_tap(selected=["_open"]))
+    add(log_url, 3, 4)
+    late = last_state(run_tap(selected=["_open"], state=early))
+    (tmp_path / "backup.db").replace(tmp_path / "events.db")
+    add(log_url, 5, 6, 7)
+    with pytest.raises(EventLogError, match="was put back from a backup") as caught:
+        run_tap(selected=["_open"], state=late)
+    assert caught.value.kind == "position"
+    assert "has a delivery of 2026-01-02 03:04:11.678901+00:00 at offset 4" in str(caught.value)
+    again = [record["id"] for record in records(run_tap(selected=["_open"], state=early))]
+    assert again == ["at5", "at6", "at7"]  # what the backup has is as it was
+    for bookmark in late["bookmarks"].values():  # of an older version
+        del bookmark["last_delivery"]
+    assert [record["id"] for record in records(run_tap(selected=["_open"], state=late))] == ["at7"]
+
+
+def test_each_bookmark_has_the_last_delivery_that_its_stream_read(
+    run_tap: RunTap, log_url: str
+) -> None:
+    add(log_url, 1, 2, 3)
+    state = last_state(run_tap(selected=["click"]))
+    add(log_url, 4)
+    state = last_state(run_tap(selected=["_open"], state=state))
+    with sqlite3.connect(log_url.removeprefix("sqlite:///")) as connection:
+        connection.execute("DELETE FROM deliveries WHERE offset = 4")  # a gap, before the end too
+        connection.execute("UPDATE sqlite_sequence SET seq = 6")
+    connection.close()
+    state = last_state(run_tap(selected=["click", "_open"], state=state))
+    assert bookmarks(state) == {"click": 6, "_open": 6}
+    last = {name: mark["last_delivery"] for name, mark in state["bookmarks"].items()}
+    start = 1_767_323_045_678_901
+    assert last == {
+        "click": {"offset": 3, "received_at": start + 3_000_000},
+        "_open": {"offset": 4, "received_at": start + 4_000_000},
+    }
+    assert records(run_tap(selected=["click", "_open"], state=state)) == []
+
+
+@pytest.mark.parametrize("what", ["trimmed", "damaged"])
+def test_a_last_delivery_that_is_gone_is_no_hindrance(
+    run_tap: RunTap, log_url: str, what: str
+) -> None:
+    add(log_url, 1, 2)
+    state = last_state(run_tap(selected=["_open"]))
+    add(log_url, 3)
+    with (
+        closing(open_event_log(log_url)) as log,
+        closing(
+            sqlite3.connect(log_url.removeprefix("sqlite:///"), isolation_level=None)
+        ) as connection,
+    ):
+        if what == "trimmed":
+            log.commit("tap-sendgrid", 2)
+            assert log.trim(datetime.now(UTC)).deliveries == 2
+        else:
+            connection.execute("UPDATE deliveries SET checksum = 1 WHERE offset = 2")
+    assert [r["id"] for r in records(run_tap(selected=["_open"], state=state))] == ["at3"]
 
 
 def test_a_log_that_is_moved_away_is_read_no_further(log_url: str, tmp_path: Path) -> None:

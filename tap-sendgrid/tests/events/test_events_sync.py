@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import sqlite3
@@ -11,7 +12,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from tap_sendgrid.event_log import EventLog, EventLogError
+from tap_sendgrid.event_log import EventLog, EventLogError, open_event_log
+from tap_sendgrid.event_log.sqlite import SQLiteEventLog
 from tap_sendgrid.events import records as records_module
 from tap_sendgrid.events import sync as sync_module
 from tap_sendgrid.events.writer import LineWriter
@@ -250,6 +252,40 @@ def test_bad_deliveries_go_to_quarantine_and_the_rest_goes_on(
     assert "Delivery 1 of the event log is in quarantine" in caplog.text
     run_tap()  # from the start again: nothing stands twice
     assert len(log.quarantined()) == 2
+
+
+def test_a_full_log_without_room_for_quarantine_is_read_and_then_trimmed(
+    log_url: str, run_tap: RunTap, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"{log_url}?max_bytes=400000"
+    good = {"event": "open", "sg_event_id": "good"}
+    log = open_event_log(url)
+    log.append([as_delivery([good, 5, "x" * 30_000])])
+    later = as_delivery([{**good, "sg_event_id": "later", "pad": "y" * 20_000}])
+    with pytest.raises(EventLogError, match="no space is left"):
+        list(map(log.append, itertools.repeat([later])))
+    end = log.end()
+    state = last_state(run_tap(selected=["_open"], event_log_url=url))
+    assert bookmarks(state) == {"_open": end}
+    assert "Delivery 1 of the event log belongs in quarantine (element 1 of 3" in caplog.text
+    assert "`sendgrid-webhook export --deliveries --offset 1` saves it" in caplog.text
+    assert log.quarantined() == []
+    run_tap(selected=["_open"], event_log_url=url, state=state)  # tells the log how far it is
+    assert log.trim(datetime.now(UTC)).deliveries == end
+    assert log.append([as_delivery([good])]) == [end + 1]
+    log.close()
+
+
+def test_another_failure_of_quarantine_ends_the_run(
+    log: EventLog, run_tap: RunTap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise EventLogError("locked", "another process holds the log")
+
+    log.append([as_delivery([5])])
+    monkeypatch.setattr(SQLiteEventLog, "quarantine", fail)
+    with pytest.raises(EventLogError, match="another process holds the log"):
+        run_tap()
 
 
 def test_many_reasons_are_summed_up(log: EventLog, run_tap: RunTap) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ import pytest
 from sendgrid_simulator import Simulator
 from sendgrid_simulator.options import Fault
 from tap_sendgrid.api.errors import SendGridError
-from tap_sendgrid.event_log import EventLog
+from tap_sendgrid.event_log import Delivery, EventLog
 from tap_sendgrid.events.fields import _MARKETING
 from tap_sendgrid.history.backfill import Request, as_deliveries, backfill
 from tap_sendgrid.history.cli import choose_source
@@ -110,6 +111,47 @@ def test_what_the_webhook_sent_without_an_id_is_not_fetched_again(
     assert f"{len(without_id)} more are in the log already, under other ids." in result.output
     found = [r for r in records_in(log) if r["event"] == "unsubscribe" and "sg_event_id" not in r]
     assert len(found) == len(without_id)
+
+
+def trimmed_log(log: EventLog, now: datetime) -> None:
+    """Three deliveries, of the last three days; the first of them was read and trimmed."""
+    log.append([Delivery(b"[]", now - timedelta(days=day), {}) for day in (3, 2, 1)])
+    log.commit("tap-sendgrid", 3)
+    assert log.trim(now - timedelta(days=2, hours=1)).deliveries == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "which"),
+    [("logs", "without an id (some unsubscribes)"), ("messages", "/v3/messages gives no ids")],
+)
+def test_what_was_trimmed_is_fetched_again_only_on_request(
+    make_simulator: MakeSimulator, log: EventLog, command: Command, source: str, which: str
+) -> None:
+    now = datetime.now(UTC).replace(microsecond=5)
+    trimmed_log(log, now)
+    limits = {"/v3/messages": (1000, 1.0)}
+    simulator = make_simulator(messages=0, email_activity=True, rate_limits=limits)
+    backfill = ("backfill", "--source", source, "--since")
+    refused = command(simulator, *backfill, "3d")
+    assert refused.exit_code == 1
+    border = now - timedelta(days=2)
+    said = " ".join(refused.output.split())
+    assert f"no delivery from before {border:%Y-%m-%d %H:%M:%S} (UTC) any more" in said
+    assert which in said
+    assert "--allow-doubles" in said
+    (since,) = re.findall(r"--since (\S+) or later", said)  # as it advises
+    assert command(simulator, *backfill, since).exit_code == 0
+    assert command(simulator, *backfill, "3d", "--allow-doubles").exit_code == 0
+    log.trim(now)
+    assert "trimmed" in command(simulator, *backfill, "3d").output
+
+
+def test_a_log_that_was_never_trimmed_takes_every_span(
+    make_simulator: MakeSimulator, log: EventLog, command: Command
+) -> None:
+    log.append([Delivery(b"[]", datetime.now(UTC), {})])
+    result = command(make_simulator(messages=0), "backfill", "--since", "20d")
+    assert result.exit_code == 0, result.output
 
 
 def test_no_message_is_missed_when_windows_are_full(

@@ -1,7 +1,8 @@
-"""Who gets in: keys that change, and OAuth tokens."""
+"""Who gets in: keys that change, the status token, and OAuth tokens."""
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -9,15 +10,19 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 import requests
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec
 from sendgrid_simulator import public_key_text
 from tap_sendgrid.event_log import EventLogError
 from tap_sendgrid.event_log.sqlite import SQLiteEventLog
 from tap_sendgrid.webhook import app
+from tap_sendgrid.webhook.cli import main
 from tap_sendgrid.webhook.keys import store_key
+from tap_sendgrid.webhook.oauth import TokenIssuer
 from tap_sendgrid.webhook.server import ReceiverFactory
 from tap_sendgrid.webhook.settings import ReceiverSettings
 
@@ -163,6 +168,18 @@ def test_a_sendgrid_that_does_not_answer_is_asked_once(
     assert len(asked) == 1
 
 
+def test_a_status_token_of_any_characters_opens_what_url_prints(
+    start_receiver: Start, log_url: str
+) -> None:
+    token = "a b+c/%41&x=é#?"
+    receiver = start_receiver(status_token=token)
+    log = ("--event-log-url", log_url, "--status-token", token)
+    printed = CliRunner().invoke(main, ["url", *log, "--base", receiver.base]).output
+    (address,) = re.findall(r"status +(\S+)\n", printed)
+    assert requests.get(address, timeout=10).status_code == 200
+    assert requests.get(address[:-3], timeout=10).status_code == 404
+
+
 # -- OAuth -------------------------------------------------------------------------------------
 
 
@@ -213,6 +230,19 @@ def _basic(name: str, password: str) -> str:
     import base64
 
     return base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize("secret", ["100%+2", "a+b", "a%2Bb"])
+def test_basic_credentials_may_be_plain_or_form_encoded(secret: str) -> None:
+    issuer = TokenIssuer("me@x+y", secret)
+    for name, password, status in (
+        ("me@x+y", secret, 200),
+        (quote_plus("me@x+y"), quote_plus(secret), 200),
+        ("me@x+y", secret + "x", 401),
+        ("me", secret, 401),
+    ):
+        header = f"Basic {_basic(name, password)}".encode()
+        assert issuer.answer(header, b"grant_type=client_credentials")[0] == status
 
 
 def test_tokens_end(start_receiver: Start, monkeypatch: pytest.MonkeyPatch) -> None:

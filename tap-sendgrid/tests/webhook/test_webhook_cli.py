@@ -23,6 +23,7 @@ from tap_sendgrid.webhook.cli import main
 
 NOW = datetime.now(UTC)
 PATH_TOKEN = "a-path-token-of-these-tests"
+SERVE = ["serve", "--allow-unsigned", "--port", "0"]
 Run = Callable[..., Result]
 
 
@@ -45,6 +46,61 @@ def fill(log: EventLog) -> None:
     for number in range(5):
         body = b'[{"event": "open", "n": %d},\r\n{"event": "click",\n "n": %d}]\r\n'
         log.append([Delivery(body % (number, number), NOW - timedelta(hours=5 - number))])
+
+
+# -- the environment ---------------------------------------------------------------------------
+
+
+def options_of(command: click.Command) -> Iterator[click.Option]:
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        yield from options_of(below)
+    yield from (o for o in command.params if isinstance(o, click.Option) and o.name != "version")
+
+
+def test_every_option_is_read_from_the_environment_or_named_as_one_that_is_not() -> None:
+    assert main.help
+    named = set(re.findall(r"--[\w-]+", main.help.partition("except")[2]))
+    seen = set()
+    for option in options_of(main):
+        name = max(option.opts, key=len)
+        variables = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
+        expected = f"SENDGRID_WEBHOOK_{name.strip('-').replace('-', '_').upper()}"
+        assert (expected in variables) != (name in named), name
+        seen.add(name)
+    assert named <= seen
+    assert {"--dry-run", "--reuse-port", "--no-forward", "--base", "--show", "--yes"} <= seen
+
+
+def test_a_dry_run_is_asked_for_in_the_environment(
+    run: Run, log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(log)
+    monkeypatch.setenv("SENDGRID_WEBHOOK_DRY_RUN", "1")
+    assert run("replay", "--offset", "2").output == "Would replay 1 deliveries\n"
+    assert log.end() == 5
+
+
+def test_what_a_command_does_once_is_not_taken_from_the_environment(
+    run: Run, log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.quarantine(Delivery(b"x", NOW), "no JSON")
+    for name in ("YES", "QUARANTINE_DISCARD_YES", "SINCE", "REPLAY_SINCE"):
+        monkeypatch.setenv(f"SENDGRID_WEBHOOK_{name}", "1d" if "SINCE" in name else "1")
+    assert run("quarantine", "discard", "1").exit_code == 1
+    assert len(log.quarantined()) == 1
+    assert "say which deliveries" in run("replay").output
+
+
+@pytest.mark.parametrize("package", ["cryptography", "uvicorn"])
+def test_without_the_extra_its_installation_is_told(package: str, tmp_path: Path) -> None:
+    code = f"import sys; sys.modules[{package!r}] = None; sys.argv[1:] = {SERVE}; import runpy; "
+    code += "runpy.run_module('tap_sendgrid.webhook', run_name='__main__')"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert "pip install 'tap-sendgrid[webhook]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 # -- commands on the log -----------------------------------------------------------------------

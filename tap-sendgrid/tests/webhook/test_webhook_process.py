@@ -209,6 +209,16 @@ def test_kill_9_under_load_loses_nothing_that_was_acknowledged(
     assert log.check() == []
 
 
+def test_sighup_does_not_end_a_receiver_of_one_worker(start: Callable[..., Process]) -> None:
+    process = start("--port", "0")
+    process.process.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert requests.get(process.base + "/healthz", timeout=10).status_code == 200
+    code, _, err = process.stop()
+    assert code == 0
+    assert "SIGHUP changes nothing with one worker" in err
+
+
 def test_workers_end_when_their_parent_is_killed(start: Callable[..., Process]) -> None:
     process = start("--port", "0", "--workers", "2")
     os.kill(process.process.pid, signal.SIGKILL)

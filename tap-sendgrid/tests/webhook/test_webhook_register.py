@@ -262,7 +262,7 @@ def test_a_missing_or_wrong_key_is_told(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [f"register --url {BASE}", "status", "backfill --since 1d", "gaps --since 2d"],
+    [f"register --url {BASE}", "status", "backfill --since 1d"],
 )
 def test_of_several_subusers_none_is_left_out_silently(
     sim: Simulator, run: Run, log_url: str, command: str
