@@ -115,10 +115,12 @@ class BatchLoader:
         self._flush = None
         self._report = report
         self._tell(flush, batch)
-        if not self._prepared:
-            self._known.forget()
-            with self._undone_by_failure():
+        with self._undone_by_failure():
+            if not self._prepared:
                 flush.warehouse.release()
+                self._known.forget()
+            elif flush.warehouse.make_way():
+                self._known.forget()
         # Else a batch's memory would stay with the process until one as large comes.
         pa.default_memory_pool().release_unused()
 

@@ -9,6 +9,7 @@ import pytest
 from target_segment_warehouse.batch import Batch, Rows
 from target_segment_warehouse.loader import BatchLoader
 from target_segment_warehouse.target import TargetSegmentWarehouse
+from target_segment_warehouse.warehouses import duckdb
 
 from .harness import Warehouse
 from .messages import events, record, schema
@@ -38,9 +39,11 @@ class Backlog:
             self.loader.close()
 
 
-@pytest.mark.parametrize("engine", ["postgres"], indirect=True)
 @pytest.mark.parametrize("make", [schema, events])
-def test_what_another_run_wrote_in_between_is_seen(warehouse: Warehouse, make: Any) -> None:
+def test_what_another_run_wrote_in_between_is_seen(
+    warehouse: Warehouse, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duckdb, "_HELD_SECONDS", 0)
     first = make("t", {"id": "string", "n": "integer"})
     load = Backlog(warehouse, first)
     load.prepare('{"id": "1", "n": 1}')
@@ -55,3 +58,30 @@ def test_what_another_run_wrote_in_between_is_seen(warehouse: Warehouse, make: A
     )
     assert warehouse.by_id("t", "n") == numbers
     assert warehouse.count("t") == 4
+
+
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
+def test_what_somebody_wrote_in_between_is_seen(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duckdb, "_HELD_SECONDS", 0)
+    load = Backlog(warehouse, schema("t", {"id": "string", "n": "integer"}))
+    load.prepare('{"id": "1", "n": 1}')
+    load.prepare('{"id": "2", "n": 2}')
+    load.flush()
+    warehouse.execute("INSERT INTO wh.t (id, n) VALUES ('2', -2)")
+    load.flush(last=True)
+    assert warehouse.by_id("t", "n") == {"1": 1, "2": 2}
+    assert warehouse.count("t") == 2
+
+
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
+def test_a_duckdb_file_is_not_let_go_of_at_each_flush(warehouse: Warehouse) -> None:
+    first = schema("t", {"id": "string"})
+    load = Backlog(warehouse, first)
+    load.prepare('{"id": "1"}')
+    load.prepare('{"id": "2"}')
+    load.flush()
+    warehouse.run(first, lock_timeout_seconds=0).failed("lock_timeout_seconds")
+    load.flush(last=True)
+    assert warehouse.rows("t", "id") == ["1", "2"]
