@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -134,11 +135,13 @@ def _decode_leniently(line: bytes, number: int, cause: Exception) -> Message:
     Python's own recursion limit. Python's reading of the line is only for what kind of message it
     is: its floats have not all digits, so a record stays the text that it is here, too.
     """
+    message: Any = None
+    is_deep = isinstance(cause, RecursionError)
     try:
-        deep = isinstance(cause, RecursionError)
-        message = _without_record(line, number) if deep else json.loads(line, parse_int=_integer)
+        if not is_deep:
+            message = json.loads(line, parse_int=_integer)
     except RecursionError:
-        message = _without_record(line, number)
+        is_deep = True
     except ValueError as error:
         position = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         detail = error.msg if isinstance(error, json.JSONDecodeError) else "not JSON"
@@ -146,6 +149,8 @@ def _decode_leniently(line: bytes, number: int, cause: Exception) -> Message:
             f"Line {number} of the input is not valid JSON ({detail}{position}). "
             "Check that the tap writes nothing but Singer messages to its standard output."
         ) from None
+    if is_deep:
+        message = _without_record(line, number)
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise InvalidMessageError(f"Line {number} of the input has no message 'type'.")
     type_ = _TYPES.get(message["type"])
@@ -188,16 +193,16 @@ def _without_record(line: bytes, number: int) -> dict[str, Any]:
     if not row or not row[0]:
         raise InvalidMessageError(f"Line {number} of the input is not valid JSON.")
     texts = _members(line)
-    if texts.pop("record", None) is None or texts.get("type") != b'"RECORD"':
+    has_record = texts.pop("record", None) is not None
+    wanted = [name for name in ("type", *Record.__struct_fields__) if name in texts]
+    message: dict[str, Any] = {"record": None}
+    with contextlib.suppress(RecursionError):
+        message |= {name: json.loads(texts[name], parse_int=_integer) for name in wanted}
+    if not has_record or message.get("type") != "RECORD":
         raise InvalidMessageError(
             f"Line {number} of the input is nested too deeply for a message that is not a RECORD."
         )
-    names = [name for name in Record.__struct_fields__ if name in texts]
-    return {
-        "type": "RECORD",
-        "record": None,
-        **{name: json.loads(texts[name], parse_int=_integer) for name in names},
-    }
+    return message
 
 
 def _members(line: bytes) -> dict[str, bytes]:
