@@ -20,6 +20,9 @@ from msgspec import Raw
 from target_segment_warehouse.streams import Stream
 from target_segment_warehouse.text import contains, is_utf8
 
+INPUT = "line {} of the input"
+"""What a record that came as a line is called in messages, with the line's number."""
+
 
 class Records:
     """Records of one stream, as lines of JSON in one buffer.
@@ -28,7 +31,8 @@ class Records:
         is_checked: Whether they are known to be JSON in UTF-8, perhaps with unpaired surrogates.
 
     Attributes:
-        lines: Each one's number in the input: rising, so also their order.
+        lines: Each one's number, in the input or as it was counted: rising, so also their order,
+            and each another, so also which one it is.
         is_checked: As given.
         size: Bytes of their text.
     """
@@ -201,6 +205,43 @@ class Rows:
         self.settle()
         records, self._settled = self._settled, Records(is_checked=True)
         return records
+
+
+class MappedRows(Rows):
+    """The same of records that come out of stream maps.
+
+    A line, or a file, can become several of them. So they are counted here, and what came from
+    where is only for messages.
+
+    Attributes:
+        names: The first of some records, and what to call where these came from, with ``{}`` for a
+            number.
+        origins: Each record's number there.
+    """
+
+    __slots__ = ("names", "origins")
+
+    def __init__(self, stream: Stream, version: int | None) -> None:
+        super().__init__(stream, version)
+        self.names: list[tuple[int, str]] = []
+        self.origins = array("q")
+
+    def append(self, record: Raw, extracted: str | None, name: str, origin: int) -> None:
+        """Append one record.
+
+        Args:
+            record: Its JSON text.
+            extracted: Its ``time_extracted``.
+            name: What to call where it came from, with ``{}`` for a number.
+            origin: The number.
+        """
+        count = len(self.origins)
+        if not self.names or self.names[-1][1] != name:
+            self.names.append((count, name))
+        self.origins.append(origin)
+        self.records.append(record)
+        self.lines.append(count)
+        self.extracted.append(extracted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The ids of tables that this run found empty, so that the warehouse need not be asked for them.
 
-Valid while flushes follow one another: DuckDB's file is held in the meantime, and Postgres has its
-primary key, should somebody else have written the same id.
+Valid while flushes follow one another and no other run has its turn in between. Others than runs
+cannot write in the meantime on DuckDB, whose file is held; Postgres has its primary key.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ class KnownIds:
         name = f"__known{len(self._tables)}"
         self._tables[table] = name
         self._workbench.execute(f"CREATE OR REPLACE TEMP TABLE {name} (h UBIGINT)")
+
+    @property
+    def any(self) -> bool:
+        """Whether any table's ids are known."""
+        return bool(self._tables)
 
     def have(self, table: str) -> bool:
         """Whether the table's ids are known."""

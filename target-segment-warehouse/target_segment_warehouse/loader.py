@@ -86,6 +86,7 @@ class BatchLoader:
         self._run = _Run()
         self._flush: _Flush | None = None
         self._last_stamp = self._report.started
+        self._others: tuple[object, ...] | None = None
         self._prepared: deque[Pieces] = deque()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
 
@@ -108,14 +109,18 @@ class BatchLoader:
         with self._undone_by_failure():
             flush = self._flush or self._begin()
             report = flush.finish(batch)
+            if self._known.any:
+                self._others = flush.others()
             flush.warehouse.commit()
         self._flush = None
         self._report = report
         self._tell(flush, batch)
-        if not self._prepared:
-            self._known.forget()
-            with self._undone_by_failure():
+        with self._undone_by_failure():
+            if not self._prepared:
                 flush.warehouse.release()
+                self._known.forget()
+            elif flush.warehouse.make_way():
+                self._known.forget()
         # Else a batch's memory would stay with the process until one as large comes.
         pa.default_memory_pool().release_unused()
 
@@ -128,6 +133,9 @@ class BatchLoader:
         self._flush = _Flush(
             self._warehouse, self._settings, self._report, self._run, self._known, self._stamp
         )
+        # On Postgres another run may have its turn between any two transactions.
+        if self._known.any and self._flush.others() != self._others:
+            self._known.forget()
         return self._flush
 
     @contextlib.contextmanager
@@ -226,6 +234,10 @@ class _Flush:
         started = int(self._report.started.timestamp() * 1000)
         entry = self._rows.load(piece, table, Stamps(stamp, started, piece.version))
         self._note(table.name, entry)
+
+    def others(self) -> tuple[object, ...] | None:
+        """What tells of other runs: the same as before if none has committed anything since."""
+        return self._report.others(self.warehouse, self._catalog)
 
     def finish(self, batch: Batch) -> Report:
         """All that goes with the rows, in the same transaction.

@@ -315,6 +315,8 @@ class Merger:
         """Make ``__existing``: ids that the table has. Returns how many."""
         name, count = table.name, typed.count
         if self._may_trust(stream):
+            if self._known.have(name):  # it was one of objects before: it gets others now
+                self._known.forget()
             if self._trust.begin(table):
                 return 0
             existing = self._warehouse.find_existing(name, typed.ids)

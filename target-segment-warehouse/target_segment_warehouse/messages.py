@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -15,6 +16,11 @@ from target_segment_warehouse.text import is_utf8
 
 REPLACEMENT = "\ufffd"
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}:,]')
+
+_LONG_INTEGER = 4000
+"""Digits: Python refuses to read integers of a few more."""
 
 
 class Record(msgspec.Struct, tag_field="type", tag="RECORD", gc=False):
@@ -126,14 +132,16 @@ def _decode_leniently(line: bytes, number: int, cause: Exception) -> Message:
     """Decode what msgspec will not take but Singer taps written in Python do emit.
 
     That is: NaN and Infinity, escaped surrogates without a partner, and nesting deeper than
-    Python's own recursion limit.
+    Python's own recursion limit. Python's reading of the line is only for what kind of message it
+    is: its floats have not all digits, so a record stays the text that it is here, too.
     """
-    if isinstance(cause, RecursionError):
-        return _decode_deep(line, number)
+    message: Any = None
+    is_deep = isinstance(cause, RecursionError)
     try:
-        message = json.loads(line)
+        if not is_deep:
+            message = json.loads(line, parse_int=_integer)
     except RecursionError:
-        return _decode_deep(line, number)
+        is_deep = True
     except ValueError as error:
         position = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         detail = error.msg if isinstance(error, json.JSONDecodeError) else "not JSON"
@@ -141,6 +149,8 @@ def _decode_leniently(line: bytes, number: int, cause: Exception) -> Message:
             f"Line {number} of the input is not valid JSON ({detail}{position}). "
             "Check that the tap writes nothing but Singer messages to its standard output."
         ) from None
+    if is_deep:
+        message = _without_record(line, number)
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise InvalidMessageError(f"Line {number} of the input has no message 'type'.")
     type_ = _TYPES.get(message["type"])
@@ -153,9 +163,10 @@ def _decode_leniently(line: bytes, number: int, cause: Exception) -> Message:
     if type_ is Record:
         time_extracted = message.get("time_extracted")
         message["time_extracted"] = None if time_extracted is None else str(time_extracted)
+    texts = _members(line)
     for property_ in ("record", "value"):
         if property_ in message:
-            message[property_] = Raw(json.dumps(message[property_]).encode())
+            message[property_] = Raw(texts[property_])
     try:
         return cast("Message", msgspec.convert(message, type_))
     except msgspec.ValidationError as error:
@@ -164,30 +175,55 @@ def _decode_leniently(line: bytes, number: int, cause: Exception) -> Message:
         ) from None
 
 
-def _decode_deep(line: bytes, number: int) -> Message:
-    """Split a RECORD whose nesting is too deep for Python; DuckDB's parser does not recurse."""
+def _integer(text: str) -> int | float:
+    return int(text) if len(text) < _LONG_INTEGER else float(text)
+
+
+def _without_record(line: bytes, number: int) -> dict[str, Any]:
+    """A RECORD message whose nesting is too deep for Python, with nothing in place of its record.
+
+    DuckDB's parser, which does not recurse, tells whether it is JSON.
+    """
     import duckdb
 
-    paths = ["/type", "/stream", "/time_extracted", "/version", "/record"]
-    try:
-        with duckdb.connect() as connection:
-            row = connection.execute(
-                f"SELECT json_extract(?, {paths})",
-                [line.decode()],
-            ).fetchone()
-    except duckdb.Error:
-        raise InvalidMessageError(f"Line {number} of the input is not valid JSON.") from None
-    type_, stream, time_extracted, version, record = row[0] if row else [None] * 5
-    if type_ != '"RECORD"' or stream is None or record is None:
+    # To DuckDB surrogates without a partner, which are let in here, are not.
+    text = _ESCAPED_SURROGATE.sub(rb"\\u0020", line).decode()
+    with duckdb.connect() as connection:
+        row = connection.execute("SELECT json_valid(?)", [text]).fetchone()
+    if not row or not row[0]:
+        raise InvalidMessageError(f"Line {number} of the input is not valid JSON.")
+    texts = _members(line)
+    has_record = texts.pop("record", None) is not None
+    wanted = [name for name in ("type", *Record.__struct_fields__) if name in texts]
+    message: dict[str, Any] = {"record": None}
+    with contextlib.suppress(RecursionError):
+        message |= {name: json.loads(texts[name], parse_int=_integer) for name in wanted}
+    if not has_record or message.get("type") != "RECORD":
         raise InvalidMessageError(
             f"Line {number} of the input is nested too deeply for a message that is not a RECORD."
         )
-    return Record(
-        stream=json.loads(stream),
-        record=Raw(record.encode()),
-        time_extracted=None if time_extracted is None else json.loads(time_extracted),
-        version=None if version is None else json.loads(version),
-    )
+    return message
+
+
+def _members(line: bytes) -> dict[str, bytes]:
+    """The text of each member of an object, which must be JSON; of a repeated one the last."""
+    members: dict[str, bytes] = {}
+    depth, text, name, start = 0, b"", "", 0
+    for token in _TOKEN.finditer(line):
+        mark = token[0]
+        if mark.startswith(b'"'):
+            text = mark  # a name, if a colon follows
+        elif mark in {b"{", b"["}:
+            depth += 1
+        elif mark == b":":
+            if depth == 1:
+                name, start = json.loads(text), token.end()
+        else:
+            if depth == 1 and start:
+                members[name] = line[start : token.start()].strip()
+                start = 0
+            depth -= mark != b","
+    return members
 
 
 def without_surrogates(text: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from target_segment_warehouse.messages import REPLACEMENT, without_surrogates
 from target_segment_warehouse.naming import Path
 
-_NUL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?[0-9][0-9.eE+-]*')
 
 # More than 17 significant digits, or about, or a large exponent, or not written as an integer where
 # floats are less dense than these, or near there with a fraction: some that match are exact.
@@ -73,7 +73,12 @@ class Normaliser:
             return record
         except RecursionError:
             # Thousands of levels deep: flattening keeps such values as text anyway.
-            return _NUL_ESCAPE.sub(rf"\1{REPLACEMENT}", record)
+            return _TOKEN.sub(self._cleaned_token, record)
+
+    def _cleaned_token(self, match: re.Match[str]) -> str:
+        """A string or a number somewhere in a record, as it is to be written."""
+        value = json.loads(match[0], parse_float=_exact_float, parse_int=_exact_int)
+        return json.dumps(self._clean(value, ()), ensure_ascii=False)
 
     def _clean(self, value: Any, path: Path) -> Any:
         if isinstance(value, str):

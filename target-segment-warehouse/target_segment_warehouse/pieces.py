@@ -9,7 +9,15 @@ from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from typing import TypeAlias
 
-from target_segment_warehouse.batch import Activation, Files, Records, Rows, Segment
+from target_segment_warehouse.batch import (
+    INPUT,
+    Activation,
+    Files,
+    MappedRows,
+    Records,
+    Rows,
+    Segment,
+)
 from target_segment_warehouse.files import read_files
 from target_segment_warehouse.parquet import Columns
 from target_segment_warehouse.shape import Read, Seen, Shape
@@ -22,7 +30,7 @@ HEAD = 500
 _AHEAD = 2
 """How many pieces may be read before the one that is loaded is done."""
 
-_INPUT = Place([(1, "line {} of the input")])
+_INPUT = Place([(1, INPUT)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +148,9 @@ def _parts(segments: Sequence[Segment], *, few_first: bool) -> Iterator[_Part]:
             continue
         for segment in alike:
             if isinstance(segment, Rows):
-                yield Piece(segment.stream, segment.version, segment.take(), _INPUT)
+                place = _INPUT
+                if isinstance(segment, MappedRows):
+                    place = Place(segment.names, segment.origins)
+                yield Piece(segment.stream, segment.version, segment.take(), place)
             elif isinstance(segment, Activation):
                 yield segment

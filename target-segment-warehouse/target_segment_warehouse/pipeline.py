@@ -13,12 +13,21 @@ import time
 from collections.abc import Container, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from msgspec import Raw
 from singer_sdk.exceptions import RecordsWithoutSchemaException
 
-from target_segment_warehouse.batch import Activation, Batch, Files, Rows, Segment, largest
+from target_segment_warehouse.batch import (
+    INPUT,
+    Activation,
+    Batch,
+    Files,
+    MappedRows,
+    Rows,
+    Segment,
+    largest,
+)
 from target_segment_warehouse.files import BatchFileError, Cleaner, read_files, size_of
 from target_segment_warehouse.maps import RecordMapper
 from target_segment_warehouse.messages import (
@@ -39,6 +48,8 @@ PART_BYTES = 28 << 20
 
 LEFT_BYTES = 20 << 20
 """How many may stay, of the other streams: a few large pieces load faster than many small ones."""
+
+_Opened = TypeVar("_Opened", bound=Rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +111,7 @@ class Pipeline:
         self._batch = Batch(1)
         self._streams: dict[str, Stream] = {}
         self._open: dict[str, Rows] = {}
-        self._open_mapped: dict[str, Rows] = {}
+        self._open_mapped: dict[str, MappedRows] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._in_hand: Future[None] | None = None
         self._committed_at = float("-inf")
@@ -129,7 +140,7 @@ class Pipeline:
             if rows is None or rows.version != message.version:
                 rows = self._rows(message, line)
             if rows is None:
-                room -= self._receive_mapped(message, line)
+                room -= self._receive_mapped(message, line, INPUT, line)
             else:
                 rows.records.append(message.record)
                 rows.lines.append(line)
@@ -259,8 +270,10 @@ class Pipeline:
             if self._streams.get(stream.name) != stream:
                 self._streams[stream.name] = stream
                 # So that the table is made, with or without records.
-                mapped = self._mapper.is_mapped(message.stream)
-                self._open_rows(self._open_mapped if mapped else self._open, stream, None)
+                if self._mapper.is_mapped(message.stream):
+                    self._begin(self._open_mapped, MappedRows(stream, None))
+                else:
+                    self._begin(self._open, Rows(stream, None))
 
     def _append(self, segment: Rows | Files | Activation) -> None:
         """Close the stream's open rows, so that the order of arrival is the order of effect."""
@@ -286,12 +299,12 @@ class Pipeline:
         streams = self._known(message.stream, line)
         if self._mapper.is_mapped(message.stream):
             return None
-        return self._open_rows(self._open, streams[0], message.version)
+        return self._begin(self._open, Rows(streams[0], message.version))
 
-    def _open_rows(self, opened: dict[str, Rows], stream: Stream, version: int | None) -> Rows:
-        rows = Rows(stream, version)
+    def _begin(self, opened: dict[str, _Opened], rows: _Opened) -> _Opened:
+        """Have a stream's next records go into these rows."""
         self._append(rows)
-        opened[stream.name] = rows
+        opened[rows.stream.name] = rows
         return rows
 
     def _receive_files(self, message: BatchMessage, line: int) -> None:
@@ -318,8 +331,9 @@ class Pipeline:
             json_records = records.as_json()
             for line, text in zip(json_records.lines, json_records.split_lines(), strict=True):
                 message = Record(stream, Raw(text), None, files.version)
+                name, number = place.find(line)
                 try:
-                    self._batch.rows += self._receive_mapped(message, files.line)
+                    self._batch.rows += self._receive_mapped(message, files.line, name, number)
                 except ValueError:
                     raise BatchFileError(f"The {place.of(line)} is not valid JSON.") from None
                 self._batch.bytes += len(text)
@@ -327,15 +341,22 @@ class Pipeline:
                     self.flush()
             self._settle()
 
-    def _receive_mapped(self, message: Record, line: int) -> int:
-        """The slow path, one record at a time. Returns how many rows it became."""
+    def _receive_mapped(self, message: Record, line: int, name: str, number: int) -> int:
+        """The slow path, one record at a time. Returns how many rows it became.
+
+        Args:
+            message: The record.
+            line: The line of the input that it came with.
+            name: What to call where it came from, with ``{}`` for its number there.
+            number: Its number there.
+        """
         added = 0
         for alias, record in self._mapper.transform(message, line):
             rows = self._open_mapped.get(alias)
             if rows is None or rows.version != message.version:
-                rows = self._open_rows(self._open_mapped, self._streams[alias], message.version)
-            rows.records.append(record)
-            rows.lines.append(line)
-            rows.extracted.append(message.time_extracted)
+                rows = self._begin(
+                    self._open_mapped, MappedRows(self._streams[alias], message.version)
+                )
+            rows.append(record, message.time_extracted, name, number)
             added += 1
         return added

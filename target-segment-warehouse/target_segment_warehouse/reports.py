@@ -104,6 +104,18 @@ class Report:
             entries[table] = entries[table].plus(entry) if table in entries else entry
         return replace(self, entries=entries)
 
+    def others(self, warehouse: Warehouse, catalog: Catalog) -> tuple[object, ...] | None:
+        """What other runs' reports add up to: something else once another run committed a flush.
+
+        Each flush adds rows, or replaces them by ones with a longer duration.
+        """
+        if catalog.columns(REPORTS) is None:
+            return None
+        return warehouse.query(
+            f"SELECT count(*), sum(duration_seconds) FROM {warehouse.name(REPORTS)} "  # noqa: S608
+            f"WHERE run_id <> {literal(self.run_id)}"
+        )[0]
+
     def write(
         self, warehouse: Warehouse, catalog: Catalog, status: str, problem: str | None = None
     ) -> None:

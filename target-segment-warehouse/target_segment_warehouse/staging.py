@@ -32,14 +32,21 @@ class Place:
     Attributes:
         names: The first of some lines, and what to call these, with ``{}`` for a line's number
             counted from there; by the number of that line.
+        origins: What stands for ``{}`` instead, for each line from 0 on, if they were counted anew.
     """
 
     names: Sequence[tuple[int, str]]
+    origins: Sequence[int] | None = None
+
+    def find(self, line: int) -> tuple[str, int]:
+        """What to call this line, and the number for ``{}`` in it."""
+        first, text = self.names[bisect_right(self.names, line, key=itemgetter(0)) - 1]
+        return text, line - first + 1 if self.origins is None else self.origins[line]
 
     def of(self, line: int) -> str:
-        """What to call this line."""
-        first, text = self.names[bisect_right(self.names, line, key=itemgetter(0)) - 1]
-        return text.replace("{}", str(line - first + 1), 1)
+        """The same in one."""
+        text, number = self.find(line)
+        return text.replace("{}", str(number), 1)
 
 
 @dataclass(slots=True)

@@ -139,6 +139,14 @@ class Warehouse(abc.ABC):
     def release(self) -> None:
         """Let others have the warehouse, for the time until ``begin``."""
 
+    def make_way(self) -> bool:
+        """Let others have their turn if it is time for that; ``begin`` follows at once.
+
+        Returns:
+            Whether others than runs of this target may have written: those have their reports.
+        """
+        return False
+
     @abc.abstractmethod
     def rollback(self) -> None:
         """Undo everything since ``begin``; never raises."""

@@ -45,6 +45,10 @@ _MERGES_ONE_IN = 8
 """Of so many flushes one merges, by chance: most are processes of their own and know nothing of
 each other. Even one merge takes seconds where a large load left its row groups half full."""
 
+_HELD_SECONDS, _POLL_SECONDS, _PAUSE_SECONDS = 10.0, 0.1, 0.15
+"""Flushes that follow one another let go of the file, once they have held it for so long, for a
+pause in which a run that waits for it, and tries as often, finds it free."""
+
 _UPDATED_BYTES = 16 << 20
 """How much text of a transaction goes into UPDATE."""
 
@@ -104,7 +108,8 @@ class DuckDB(Warehouse):
         super().__init__(workbench, schema)
         self._path = path
         self._timeout = lock_timeout_seconds
-        self._is_held = False
+        self._is_held, self._held_since = False, 0.0
+        self._is_first = True
         self._updated = 0
 
     def name(self, relation: str) -> str:
@@ -113,7 +118,8 @@ class DuckDB(Warehouse):
     def begin(self) -> None:
         # Each transaction leaves a small row group, and a checkpoint can merge some. Of those that
         # follow one another only the first may: else the same rows are written ever again.
-        merges = not self._is_held and random.randrange(_MERGES_ONE_IN) == 0  # noqa: S311
+        merges = self._is_first and random.randrange(_MERGES_ONE_IN) == 0  # noqa: S311
+        self._is_first = False
         self.execute(f"SET max_vacuum_tasks = {_VACUUM_TASKS if merges else 0}")
         if not self._is_held:
             self._attach()
@@ -166,18 +172,27 @@ class DuckDB(Warehouse):
                     logger.info("Waiting for %s, which another process has open ...", self._path)
                     told = True
                 time.sleep(pause)
-                pause = min(pause * 1.5, 1.0)
+                pause = min(pause * 1.5, _POLL_SECONDS)
             else:
-                self._is_held = True
+                self._is_held, self._held_since = True, time.monotonic()
                 return
 
     def commit(self) -> None:
         self.execute("COMMIT")
 
     def release(self) -> None:
+        self._is_first = True
         if self._is_held:
             self.execute(f"DETACH {_CATALOG}")
             self._is_held = False
+
+    def make_way(self) -> bool:
+        if time.monotonic() - self._held_since < _HELD_SECONDS:
+            return False
+        self.release()
+        self._is_first = False
+        time.sleep(_PAUSE_SECONDS)
+        return True
 
     def rollback(self) -> None:
         for statement in ("ROLLBACK", f"DETACH DATABASE IF EXISTS {_CATALOG}"):

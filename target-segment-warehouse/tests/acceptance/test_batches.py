@@ -96,6 +96,61 @@ def test_stream_maps_change_the_records_of_files_too(warehouse: Warehouse, kind:
     assert not Path(message["manifest"][0].removeprefix("file://")).exists()
 
 
+def test_records_of_files_that_maps_change_are_each_a_record_of_its_own(
+    warehouse: Warehouse,
+) -> None:
+    rows = [
+        {"id": f"{n % 7}", "n": n, "more": {f"p{k}": f"{n}" for k in range(9)}} for n in range(40)
+    ]
+    rows[3]["text"] = "cut \ud83d"  # to be rewritten, as what is not valid UTF-8 is
+    rows[37]["text"] = "cut \ud83d"
+    flattening = {"flattening_enabled": True, "flattening_max_depth": 3, "max_columns": 12}
+    for name, lines in (
+        ("lines", [record("lines", row) for row in rows]),
+        (
+            "files",
+            [
+                record("files", rows[0]),
+                batch(warehouse, "files", *rows[1:20]),
+                record("files", rows[20]),
+                batch(warehouse, "files", *rows[21:39], kind="plain"),
+                record("files", rows[39]),
+            ],
+        ),
+    ):
+        warehouse.load(schema(name, {"id": "string"}), *lines, **flattening)
+    columns = [name for name in warehouse.types("lines") if name not in {"received_at", "uuid_ts"}]
+    assert "_overflow" in columns
+    assert warehouse.rows("files", *columns) == warehouse.rows("lines", *columns)
+    assert warehouse.count("files") == 7
+    assert warehouse.rows("_discards", "row_id") == ["2", "2", "3", "3"]
+
+
+def test_what_maps_make_of_one_record_are_records_of_their_own(warehouse: Warehouse) -> None:
+    rows = [{"id": "1", "s": "a"}, {"id": "2", "s": "cut \ud83d"}]
+    warehouse.load(
+        schema("t"),
+        *(record("t", row) for row in rows),
+        batch(warehouse, "t", {"id": "3", "s": "b"}),
+        stream_maps={
+            "t": {"__alias__": "u", "id": "record['id'] + 'x'"},
+            "u": {"__source__": "t", "id": "record['id'] + 'y'"},
+        },
+    )
+    assert warehouse.by_id("u", "s") == {
+        f"{key}{end}": s for key, s in (("1", "a"), ("2", "cut \ufffd"), ("3", "b")) for end in "xy"
+    }
+    assert warehouse.count("u") == 6
+
+
+def test_a_record_of_a_file_that_maps_change_is_named_with_its_file(warehouse: Warehouse) -> None:
+    first = batch(warehouse, "t", {"id": "1"}, {"id": "2"})
+    second = batch(warehouse, "t", {"id": "3"}, {"n": 4}, {"id": "5"})
+    lines = [schema("t"), record("t", id="0"), first, second]
+    failed = warehouse.run(*lines, stream_maps={"t": {"k": "1"}})
+    failed.failed(f"record 2 of {second['manifest'][0]}, BATCH message on line 4 of the input")
+
+
 def test_batch_files_stay_where_they_are_and_state_follows(warehouse: Warehouse) -> None:
     message = batch(warehouse, "t", {"id": "1"})
     result = warehouse.load(events("t"), message, state({"t": 1}))

@@ -58,6 +58,14 @@ BAD: dict[str, tuple[Line, tuple[str, ...]]] = {
         ("line 4", "avro"),
     ),
     "state without value": (f'{{"type": "STATE", "x": "{SECRET}"}}', ("line 4", "value")),
+    "nested too deeply": (
+        f'{{"type": "STATE", "value": {"[" * 1500}"{SECRET}"{"]" * 1500}}}',
+        ("line 4", "nested too deeply"),
+    ),
+    "nested too deeply, and no JSON": (
+        f'{{"type": "RECORD", "record": {"[" * 1500}"{SECRET}"{"]" * 1499}}}',
+        ("line 4", "JSON"),
+    ),
     "invalid UTF-8": (
         b'{"type": "RECORD", "stream": "t", "record": {"id": "\xff\xfe' + SECRET.encode() + b'"}}',
         ("line 4",),

@@ -119,5 +119,24 @@ def test_numbers_that_json_has_not(warehouse: Warehouse, token: str) -> None:
         assert math.isnan(stored) if token == "NaN" else stored == float(token.lower())
 
 
+@pytest.mark.parametrize("beside", ["NaN", '"cut \\ud83d"', "[" * 1500 + '"\\ud83d"' + "]" * 1500])
+def test_numbers_keep_every_digit_beside_what_the_reader_refuses(
+    warehouse: Warehouse, beside: str
+) -> None:
+    numbers = {
+        "id": '"1"',
+        "long": "0.1234567890123456789012345",
+        "huge": "1e400",
+        "digits": "9" * 5000,
+        "text": '"0.10, \\"1e400"',
+    }
+    members = ", ".join(f'"{name}": {text}' for name, text in numbers.items())
+    line = f'{{ "record" : {{{members}, "odd": {beside}}} , "stream": "t","type":"RECORD"}}'
+    warehouse.load(schema("t"), line)
+    row = warehouse.by_id("t")["1"]
+    assert row["text"] == '0.10, "1e400'
+    assert [row[name] for name in ("long", "huge", "digits")] == [*numbers.values()][1:4]
+
+
 def state_line(value: int) -> Message:
     return {"type": "STATE", "value": {"n": value}}

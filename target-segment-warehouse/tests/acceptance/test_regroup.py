@@ -58,6 +58,24 @@ def test_events_become_objects_where_the_schema_says_so(
     assert warehouse.rows("activity", "id") == ["c"]
 
 
+@pytest.mark.parametrize("rows", [1, 100])
+def test_objects_that_were_events_in_between_are_there_once(
+    warehouse: Warehouse, rows: int
+) -> None:
+    warehouse.load(
+        schema("t"),
+        record("t", id="1", n=1),
+        events("t"),
+        record("t", id="2", n=2),
+        schema("t"),
+        record("t", id="2", n=3),
+        record("t", id="1", n=4),
+        max_batch_rows=rows,
+    )
+    assert warehouse.by_id("t", "n") == {"1": 4, "2": 3}
+    assert warehouse.count("t") == 2
+
+
 @pytest.mark.parametrize("activity", ["view", "table"])
 @pytest.mark.parametrize("is_one_run", [True, False])
 def test_activity_is_empty_when_the_last_events_become_objects(
