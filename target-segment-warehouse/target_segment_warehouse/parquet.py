@@ -22,8 +22,11 @@ _ROWS = 5_000
 _UNNAMED = "unnamed-9e107d9d372bb682"
 """Stands for an empty name, which to DuckDB makes of an object's fields a list without names."""
 
-_YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
-"""The first and last microsecond of the years 1 to 9999: of others no JSON says the time."""
+_YEAR_1 = -62_135_596_800_000_000
+"""Its first microsecond: of times before it no JSON of DuckDB's says the year."""
+
+_YEARS = (-62_167_219_200_000_000, 253_402_300_799_999_999)
+"""The first and the last microsecond of the years 0 to 9999, which are all that ISO 8601 has."""
 
 
 class Columns:
@@ -202,11 +205,22 @@ def _convert(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     if not like:
         raise _Unlike
     converted = pc.cast(column, wanted)
-    if pa.types.is_timestamp(given):
-        range_ = pc.min_max(converted.cast(pa.int64())).as_py()
-        if range_["min"] < _YEARS[0] or range_["max"] > _YEARS[1]:
+    if pa.types.is_timestamp(wanted):
+        least = _YEAR_1 if pa.types.is_timestamp(given) else _YEARS[0]
+        if not are_in_years(converted, least):
             raise _Unlike
     return converted
+
+
+def are_in_years(stamps: pa.ChunkedArray, least: int = _YEARS[0]) -> bool:
+    """Whether all times, in microseconds, are of the years that text of them can have.
+
+    Args:
+        stamps: The times; an offset takes some out of the year of their text.
+        least: The first microsecond that may be.
+    """
+    range_ = pc.min_max(stamps.cast(pa.int64())).as_py()
+    return range_["min"] is None or (least <= range_["min"] and range_["max"] <= _YEARS[1])
 
 
 def _require_text(column: pa.ChunkedArray) -> None:
