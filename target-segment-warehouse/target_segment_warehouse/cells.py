@@ -21,7 +21,7 @@ CELLS = "__cells"
 # Hours and minutes that there are: DuckDB takes others too.
 _OFFSET = r"[+-]([01]\d|2[0-3])(:?[0-5]\d)?"
 _LAX_STAMP = rf"\d{{4}}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d{{1,6}}0*)?)?\s?([Zz]|{_OFFSET})?)?"
-_STRICT_STAMP = rf"\d{{4}}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d{{1,6}}0*)?(Z|[+-]([01]\d|2[0-3]):?[0-5]\d))?"
+_STRICT_STAMP = rf"\d{{4}}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d{{1,6}}0*)?(Z|{_OFFSET}))?"
 _FIRST, _LAST = "0000-01-01 00:00:00Z", "9999-12-31 23:59:59.999999Z"
 
 

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,15 @@ def test_a_time_of_parquet_in_a_year_that_iso_8601_has_not(
     warehouse.load(*lines)
     warehouse.load(*lines, {**message, "manifest": [second.as_uri()]})
     assert warehouse.by_id("t", "at") == {"1": "1970-01-01T00:00:00Z", "2": said}
+
+
+def test_a_time_of_parquet_with_a_zone_is_an_instant(warehouse: Warehouse) -> None:
+    path = warehouse.folder / "1.parquet"
+    instants = [datetime(2026, 1, 2, 3, 4, 5, 123456, UTC), datetime(2026, 7, 1, tzinfo=UTC)]
+    at = pa.array(instants, pa.timestamp("us", tz="America/New_York"))
+    pq.write_table(pa.table({"id": ["1", "2"], "at": at}), path)
+    encoding = {"format": "parquet", "compression": "snappy"}
+    message = {"type": "BATCH", "stream": "t", "encoding": encoding, "manifest": [path.as_uri()]}
+    warehouse.load(schema("t"), message)
+    assert warehouse.types("t")["at"] == "timestamp"
+    assert warehouse.rows("t", "at") == instants
