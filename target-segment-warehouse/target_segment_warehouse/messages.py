@@ -6,7 +6,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 from msgspec import Raw
@@ -17,13 +17,17 @@ REPLACEMENT = "\ufffd"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+Version = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""Of a table's rows, for which every engine has a column of 64 bits."""
+
+
 class Record(msgspec.Struct, tag_field="type", tag="RECORD", gc=False):
     """A RECORD message."""
 
     stream: str
     record: Raw
     time_extracted: str | None = None
-    version: int | None = None
+    version: Version | None = None
 
 
 class Schema(msgspec.Struct, tag_field="type", tag="SCHEMA"):
@@ -47,14 +51,14 @@ class Batch(msgspec.Struct, tag_field="type", tag="BATCH"):
     stream: str
     encoding: dict[str, Any]
     manifest: list[str]
-    version: int | None = None
+    version: Version | None = None
 
 
 class ActivateVersion(msgspec.Struct, tag_field="type", tag="ACTIVATE_VERSION"):
     """An ACTIVATE_VERSION message: rows of older versions are to go."""
 
     stream: str
-    version: int
+    version: Version
 
 
 Message = Record | Schema | State | Batch | ActivateVersion

@@ -41,6 +41,14 @@ BAD: dict[str, tuple[Line, tuple[str, ...]]] = {
         f'{{"type": "SCHEMA", "stream": "t", "schema": ["{SECRET}"], "key_properties": []}}',
         ("line 4",),
     ),
+    "record of a version beyond 64 bits": (
+        f'{{"type": "RECORD", "stream": "t", "record": {{"id": "{SECRET}"}}, "version": {10**20}}}',
+        ("line 4", "version", str(2**63 - 1)),
+    ),
+    "version beyond 64 bits": (
+        f'{{"type": "ACTIVATE_VERSION", "stream": "t", "version": {10**20}}}',
+        ("line 4", "version", str(2**63 - 1)),
+    ),
     "version of an unknown stream": (
         '{"type": "ACTIVATE_VERSION", "stream": "other", "version": 1}',
         ("line 4", "other"),
