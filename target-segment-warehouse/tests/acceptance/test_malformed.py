@@ -212,6 +212,16 @@ def test_a_record_that_is_not_valid_is_named_without_its_values(warehouse: Wareh
 
 
 @pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
+@pytest.mark.parametrize("asked", [{"stream_maps": {"t": {"n": "1"}}}, {"validate_records": True}])
+def test_a_record_too_deep_for_what_is_asked_is_named(warehouse: Warehouse, asked: Message) -> None:
+    deep = f'{{"id": "1", "x": {"[" * 1500}"{SECRET}"{"]" * 1500}}}'
+    line = f'{{"type": "RECORD", "stream": "t", "record": {deep}}}'
+    result = warehouse.run(schema("t"), line, **asked).failed("Line 2", "deep", *asked)
+    assert SECRET not in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
 def test_batch_files_that_are_odd_but_right(warehouse: Warehouse) -> None:
     plain, empty = warehouse.folder / "plain.jsonl", warehouse.folder / "empty.jsonl"
     plain.write_bytes(b'{"id":"1","s":"\\ud800","n":1}\r\n\n  {"id":"2","n":1e400}')  # no gzip
