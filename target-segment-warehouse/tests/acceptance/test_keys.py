@@ -54,6 +54,13 @@ def test_a_missing_key_is_refused_by_name(warehouse: Warehouse, key: str) -> Non
     assert "payload-4711" not in result.stderr
 
 
+def test_an_object_is_no_key(warehouse: Warehouse) -> None:
+    lines = [schema("t", {"id": {}}), record("t", id="1"), record("t", id={"$oid": "4711"})]
+    result = warehouse.run(*lines).failed("'id'", "an object", "line 3", "stream_maps")
+    assert "no value" not in result.stderr
+    assert "4711" not in result.stderr
+
+
 def test_keys_longer_than_an_index_takes(warehouse: Warehouse) -> None:
     keys = ["".join(chr(33 + (n * n * k + n) % 90) for n in range(10_000)) for k in (3, 5)]
     keys += [keys[0] + "x", "é" * 2000]
