@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from .harness import Warehouse
@@ -16,6 +18,21 @@ def test_nul_in_a_key(warehouse: Warehouse) -> None:
     if len(rows) == 1:  # the record cannot be there: then it is among the discards, whole
         discards = warehouse.rows("_discards", "table_name", "value")
         assert any(row["table_name"] == "t" and '"n"' in row["value"] for row in discards)
+
+
+def test_keys_that_cannot_be_stored_stay_apart(warehouse: Warehouse) -> None:
+    keys = ["x", "x\0", "x\ud800", "x\ud801", "x\ufffd"]
+    for property_ in ("n", "m"):
+        lines = [record("t", {"id": key, property_: n}) for n, key in enumerate(keys)]
+        pairs = [record("u", {"id": key, "k": key, property_: n}) for n, key in enumerate(keys)]
+        warehouse.load(schema("t"), *lines, schema("u", keys=["id", "k"]), *pairs)
+    for table in ("t", "u"):
+        rows = warehouse.rows(table, "n", "m")
+        assert rows == [{"n": n, "m": n} for n in range(len(keys))]
+    discards = warehouse.rows("_discards", "row_id", "value", where="WHERE table_name = 't'")
+    unstorable = {json.dumps(key) for key in keys[2 if warehouse.engine == "duckdb" else 1 : 4]}
+    assert {row["value"] for row in discards} == unstorable
+    assert len({row["row_id"] for row in discards}) == len(unstorable)
 
 
 def test_composite_keys_stay_apart(warehouse: Warehouse) -> None:
