@@ -76,7 +76,7 @@ class CarefulTyper:
         cells = take_apart(
             self._workbench, staged.relation, found, list(needed), ["line", "extracted"]
         )
-        require_keys(self._workbench, stream, cells, staged.place)
+        require_keys(self._workbench, stream, cells, staged)
         deleted_at = None
         if tells_of_deletions(table, self._options, found.kinds):
             cell = cells[_DELETED_AT]

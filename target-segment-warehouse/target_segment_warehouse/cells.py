@@ -18,8 +18,11 @@ from target_segment_warehouse.workbench import PHYSICAL, Workbench
 
 CELLS = "__cells"
 
-_LAX_STAMP = r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d{1,6}0*)?)?\s?([Zz]|[+-]\d\d(:?\d\d)?)?)?"
-_STRICT_STAMP = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d{1,6}0*)?(Z|[+-]\d\d:?\d\d))?"
+# Hours and minutes that there are: DuckDB takes others too.
+_OFFSET = r"[+-]([01]\d|2[0-3])(:?[0-5]\d)?"
+_LAX_STAMP = rf"\d{{4}}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d{{1,6}}0*)?)?\s?([Zz]|{_OFFSET})?)?"
+_STRICT_STAMP = rf"\d{{4}}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d{{1,6}}0*)?(Z|{_OFFSET}))?"
+_FIRST, _LAST = "0000-01-01 00:00:00Z", "9999-12-31 23:59:59.999999Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +156,13 @@ def stamp(text: str, *, strict: bool = False) -> str:
         strict: Whether a time of day needs its zone; else none means UTC.
     """
     pattern = _STRICT_STAMP if strict else _LAX_STAMP
-    return (
-        f"CASE WHEN regexp_full_match({text}, '{pattern}') THEN TRY_CAST({text} AS TIMESTAMPTZ) END"
+    cast = f"TRY_CAST({text} AS TIMESTAMPTZ)"
+    # Its offset can put an instant into the year before, or after, that of its text.
+    within = (
+        f"({text} BETWEEN '0001' AND '9999' "
+        f"OR {cast} BETWEEN TIMESTAMPTZ '{_FIRST}' AND TIMESTAMPTZ '{_LAST}')"
     )
+    return f"CASE WHEN regexp_full_match({text}, '{pattern}') AND {within} THEN {cast} END"
 
 
 def stamp_text(expression: str) -> str:

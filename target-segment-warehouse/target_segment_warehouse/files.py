@@ -37,6 +37,11 @@ _REMEMBERED = 10_000
 
 _GZIP = b"\x1f\x8b"
 
+_OTHER_PLACES = (
+    "For files that are not on this machine the package that is named here has to be installed "
+    "beside the target; or the tap's setting 'batch_config' names a folder of this machine."
+)
+
 Content: TypeAlias = bytes | pa.Table
 """Whole lines of JSON, or rows of Parquet."""
 
@@ -54,7 +59,7 @@ def size_of(urls: Sequence[str], encoding: Mapping[str, Any]) -> int:
     """
     size = 0
     for url in urls:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, ImportError):
             size += _path(url).stat().st_size
     return size if encoding.get("compression") == "none" else size * _COMPRESSED
 
@@ -210,6 +215,12 @@ def _contents(url: str, files: Files, message: str) -> Iterator[Content]:
     try:
         with _path(url).open("rb") as file:
             yield from read(cast("IO[bytes]", file), files)
+    except (ImportError, ValueError) as error:
+        # (What Arrow cannot read is a ValueError, too.)
+        where = "" if isinstance(error, pa.ArrowException) else f" {_OTHER_PLACES}"
+        raise BatchFileError(
+            f"A file of the {message} cannot be read: {url} ({error}).{where}"
+        ) from error
     except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
         raise BatchFileError(f"A file of the {message} cannot be read: {url} ({error}).") from error
 

@@ -8,7 +8,8 @@ from singer_sdk.exceptions import MissingKeyPropertiesError
 
 from target_segment_warehouse.cells import CELLS, Cell
 from target_segment_warehouse.naming import Path
-from target_segment_warehouse.staging import Place
+from target_segment_warehouse.sqltext import literal, pointer
+from target_segment_warehouse.staging import Staged
 from target_segment_warehouse.streams import Stream
 from target_segment_warehouse.workbench import Workbench
 
@@ -17,7 +18,7 @@ MAX_ID_BYTES = 1024
 
 
 def require_keys(
-    workbench: Workbench, stream: Stream, cells: Mapping[Path, Cell], place: Place
+    workbench: Workbench, stream: Stream, cells: Mapping[Path, Cell], staged: Staged
 ) -> None:
     """Make sure that every record has a value for each key property.
 
@@ -29,9 +30,17 @@ def require_keys(
             f"SELECT min(line) FROM {CELLS} WHERE {cells[key,].text} IS NULL"  # noqa: S608
         )
         if line is not None:
+            kind = workbench.value(
+                f"SELECT json_type(record, {literal(pointer((key,)))}) "  # noqa: S608
+                f"FROM {staged.relation} WHERE line = {line}"
+            )
+            has, advice = "no value", ""
+            if kind == "OBJECT":
+                has = "an object, which is no key,"
+                advice = " Have the setting 'stream_maps' make a key of its members."
             raise MissingKeyPropertiesError(
-                f"The record of stream '{stream.name}' on {place.of(line)} has no value for "
-                f"the key property '{key}'. Nothing of this flush was loaded."
+                f"The record of stream '{stream.name}' on {staged.place.of(line)} has {has} for "
+                f"the key property '{key}'. Nothing of this flush was loaded.{advice}"
             )
 
 

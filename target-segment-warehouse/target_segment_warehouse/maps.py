@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+import simplejson  # type: ignore[import-untyped]
 from msgspec import Raw
 from singer_sdk.exceptions import InvalidRecord
 from singer_sdk.mapper import PluginMapper, RemoveRecordTransform, SameRecordTransform, StreamMap
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
     from jsonschema import ValidationError
 
 MakeStream = Callable[[str, Mapping[str, Any], list[str] | None], Stream]
+
+
+class _Encoder(simplejson.JSONEncoder):  # type: ignore[misc]
+    """Leaves NaN and the infinities what they are, of which the SDK makes nulls."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "ignore_nan": False, "allow_nan": True})
 
 
 class RecordMapper:
@@ -88,8 +96,19 @@ class RecordMapper:
         """The records, each with its stream, that a record becomes.
 
         Raises:
-            InvalidRecord: If it is to be validated and is not valid.
+            InvalidRecord: If it is to be validated and is not valid, or is too deep for Python.
         """
+        try:
+            yield from self._transform(message, line)
+        except RecursionError:
+            raise InvalidRecord(
+                f"Line {line} of the input: a record of stream '{message.stream}' is nested too "
+                "deeply for 'stream_maps', 'flattening_enabled' and 'validate_records': do without "
+                "them for this stream.",
+                {},
+            ) from None
+
+    def _transform(self, message: Record, line: int) -> Iterator[tuple[str, Raw]]:
         for stream_map in self._maps(message.stream):
             record = stream_map.transform(deserialize_json(bytes(message.record).decode()))
             if record is None:
@@ -103,7 +122,7 @@ class RecordMapper:
                         f"match its schema{_where(error)}.",
                         {},
                     ) from None
-            yield stream_map.stream_alias, Raw(serialize_json(record).encode())
+            yield stream_map.stream_alias, Raw(serialize_json(record, cls=_Encoder).encode())
 
     def _maps(self, name: str) -> list[StreamMap]:
         return [

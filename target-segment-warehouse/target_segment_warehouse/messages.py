@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 from msgspec import Raw
@@ -23,13 +23,17 @@ _LONG_INTEGER = 4000
 """Digits: Python refuses to read integers of a few more."""
 
 
+Version = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""Of a table's rows, for which every engine has a column of 64 bits."""
+
+
 class Record(msgspec.Struct, tag_field="type", tag="RECORD", gc=False):
     """A RECORD message."""
 
     stream: str
     record: Raw
     time_extracted: str | None = None
-    version: int | None = None
+    version: Version | None = None
 
 
 class Schema(msgspec.Struct, tag_field="type", tag="SCHEMA"):
@@ -53,14 +57,14 @@ class Batch(msgspec.Struct, tag_field="type", tag="BATCH"):
     stream: str
     encoding: dict[str, Any]
     manifest: list[str]
-    version: int | None = None
+    version: Version | None = None
 
 
 class ActivateVersion(msgspec.Struct, tag_field="type", tag="ACTIVATE_VERSION"):
     """An ACTIVATE_VERSION message: rows of older versions are to go."""
 
     stream: str
-    version: int
+    version: Version
 
 
 Message = Record | Schema | State | Batch | ActivateVersion

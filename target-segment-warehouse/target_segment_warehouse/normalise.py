@@ -7,8 +7,10 @@ in Python, JavaScript and Postgres), and characters that an engine cannot store 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections.abc import Container
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -56,9 +58,11 @@ class Normaliser:
 
     Args:
         keep_nul: Whether the engine's text can hold NUL characters.
+        keys: The key properties, whose replacements differ where they did.
     """
 
     keep_nul: bool
+    keys: Container[str] = ()
     replaced: list[Replaced] = field(default_factory=list)
 
     def __call__(self, record: str) -> str:
@@ -82,7 +86,11 @@ class Normaliser:
 
     def _clean(self, value: Any, path: Path) -> Any:
         if isinstance(value, str):
-            return self._clean_text(value, path, self.keep_nul)
+            clean = self._clean_text(value, path, self.keep_nul)
+            if clean != value and len(path) == 1 and path[0] in self.keys:
+                # Else records with other keys would be one object.
+                clean += f"_{hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]}"
+            return clean
         if isinstance(value, dict):
             return {
                 self._clean_text(key, path, keep_nul=False): self._clean(item, (*path, key))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, TYPE_CHECKING
 
 import duckdb
@@ -21,8 +21,11 @@ _ROWS = 5_000
 _UNNAMED = "unnamed-9e107d9d372bb682"
 """Stands for an empty name, which to DuckDB makes of an object's fields a list without names."""
 
-_YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
-"""The first and last microsecond of the years 1 to 9999: of others no JSON says the time."""
+_YEAR_1 = -62_135_596_800_000_000
+"""Its first microsecond: of times before it no JSON of DuckDB's says the year."""
+
+_YEARS = (-62_167_219_200_000_000, 253_402_300_799_999_999)
+"""The first and the last microsecond of the years 0 to 9999, which are all that ISO 8601 has."""
 
 
 class Columns:
@@ -95,21 +98,36 @@ def _with_names(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _with_names_in(type_: pa.DataType) -> pa.DataType:
+    return _retyped(type_, lambda inner: inner, lambda name: name or _UNNAMED)
+
+
+def _retyped(
+    type_: pa.DataType,
+    leaf: Callable[[pa.DataType], pa.DataType],
+    name: Callable[[str], str] = str,
+) -> pa.DataType:
+    """A type with others in it, or in place of it.
+
+    Args:
+        type_: The type.
+        leaf: What to make of each that has none in it.
+        name: What to call a member of an object.
+    """
+
+    def within(field: pa.Field) -> pa.Field:
+        return field.with_type(_retyped(field.type, leaf, name))
+
     if pa.types.is_struct(type_):
-        return pa.struct([_named(field).with_name(field.name or _UNNAMED) for field in type_])
+        return pa.struct([within(field).with_name(name(field.name)) for field in type_])
     if pa.types.is_map(type_):
-        return pa.map_(type_.key_field, _named(type_.item_field))
+        return pa.map_(within(type_.key_field), within(type_.item_field))
     if pa.types.is_list(type_):
-        return pa.list_(_named(type_.value_field))
+        return pa.list_(within(type_.value_field))
     if pa.types.is_large_list(type_):
-        return pa.large_list(_named(type_.value_field))
+        return pa.large_list(within(type_.value_field))
     if pa.types.is_fixed_size_list(type_):
-        return pa.list_(_named(type_.value_field), type_.list_size)
-    return type_
-
-
-def _named(field: pa.Field) -> pa.Field:
-    return field.with_type(_with_names_in(field.type))
+        return pa.list_(within(type_.value_field), type_.list_size)
+    return leaf(type_)
 
 
 def _each_once(names: Iterable[str]) -> list[str]:
@@ -131,7 +149,27 @@ def read_tables(file: IO[bytes]) -> Iterator[pa.Table]:
     import pyarrow.parquet as pq
 
     for rows in pq.ParquetFile(file).iter_batches(_ROWS):
-        yield pa.Table.from_batches([rows])
+        table = pa.Table.from_batches([rows])
+        yield pa.table([_known(column) for column in table.columns], names=table.column_names)
+
+
+def _known(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same values, as types that DuckDB has."""
+    shorter = _retyped(column.type, lambda type_: _known_type(type_, 38))
+    if shorter == column.type:
+        return column
+    try:
+        return column.cast(shorter)
+    except pa.ArrowInvalid:  # decimals with more digits
+        return column.cast(_retyped(column.type, lambda type_: _known_type(type_, 0)))
+
+
+def _known_type(type_: pa.DataType, digits: int) -> pa.DataType:
+    if pa.types.is_float16(type_):
+        return pa.float32()
+    if pa.types.is_decimal256(type_):
+        return pa.decimal128(digits, type_.scale) if type_.scale < digits else pa.string()
+    return type_
 
 
 def take_columns(
@@ -207,11 +245,22 @@ def _convert(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     if not like:
         raise _Unlike
     converted = pc.cast(column, wanted)
-    if pa.types.is_timestamp(given):
-        range_ = pc.min_max(converted.cast(pa.int64())).as_py()
-        if range_["min"] < _YEARS[0] or range_["max"] > _YEARS[1]:
+    if pa.types.is_timestamp(wanted):
+        least = _YEAR_1 if pa.types.is_timestamp(given) else _YEARS[0]
+        if not are_in_years(converted, least):
             raise _Unlike
     return converted
+
+
+def are_in_years(stamps: pa.ChunkedArray, least: int = _YEARS[0]) -> bool:
+    """Whether all times, in microseconds, are of the years that text of them can have.
+
+    Args:
+        stamps: The times; an offset takes some out of the year of their text.
+        least: The first microsecond that may be.
+    """
+    range_ = pc.min_max(stamps.cast(pa.int64())).as_py()
+    return range_["min"] is None or (least <= range_["min"] and range_["max"] <= _YEARS[1])
 
 
 def _require_text(column: pa.ChunkedArray) -> None:

@@ -133,6 +133,7 @@ class RowLoader:
             records,
             piece.place,
             keep_nul=self._warehouse.dialect.keeps_nul,
+            keys=piece.stream.key,
             expected=seen.objects() or piece.stream.objects(),
         )
         typed = self._careful.type_rows(piece.stream, table, staged, stamps)

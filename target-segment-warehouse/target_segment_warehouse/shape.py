@@ -21,7 +21,7 @@ from target_segment_warehouse.catalog import OVERFLOW, Table
 from target_segment_warehouse.keys import MAX_ID_BYTES
 from target_segment_warehouse.naming import Path
 from target_segment_warehouse.normalise import LONG_NUMBER
-from target_segment_warehouse.parquet import Columns, take_columns
+from target_segment_warehouse.parquet import Columns, are_in_years, take_columns
 from target_segment_warehouse.profile import INTEGERS, Profile
 from target_segment_warehouse.streams import Collection, Stream
 from target_segment_warehouse.types import MAX_DEPTH, Type
@@ -228,7 +228,10 @@ class Shape:
         return max(longest, default=0) <= MAX_ID_BYTES
 
     def _is_exact(self, read: Read, records: Records) -> bool:
-        """Whether every number is the one that the JSON has."""
+        """Whether every number and every time is the one that the JSON has, if that is one."""
+        stamps = (column for column in read.columns.columns if pa.types.is_timestamp(column.type))
+        if not all(map(are_in_years, stamps)):
+            return False
         floats = [column for column in read.columns.columns if pa.types.is_floating(column.type)]
         floats = [column for column in floats if column.null_count < len(column)]
         if not floats:

@@ -74,6 +74,7 @@ def stage(
     place: Place,
     *,
     keep_nul: bool,
+    keys: Sequence[str] = (),
     expected: Iterable[Path] = (),
 ) -> Staged:
     """Put records on the workbench, where they stay until the next ones come.
@@ -83,6 +84,7 @@ def stage(
         records: The records.
         place: What to call a line in messages.
         keep_nul: Whether the warehouse's text can hold NUL characters.
+        keys: The key properties.
         expected: Properties that are likely to be objects.
 
     Raises:
@@ -92,7 +94,7 @@ def stage(
     workbench.allow(_COPIES * (records.size + longest))
     workbench.register(_RAW, records.to_arrow())
     staged = Staged(_RAW, Profile(0, {}, False), place, longest)
-    exact = _Exact(workbench, staged, keep_nul)
+    exact = _Exact(workbench, staged, keep_nul, keys)
     # An unpaired surrogate is all that makes JSON, as the reader of messages lets it in, invalid.
     exact.rewrite(
         r"contains(record, '\u') AND (contains(record, '\u0000') OR NOT json_valid(record))"
@@ -131,10 +133,13 @@ def _require_json(workbench: Workbench, staged: Staged) -> None:
 class _Exact:
     """Rewrites the records that need it, in Python."""
 
-    def __init__(self, workbench: Workbench, staged: Staged, keep_nul: bool) -> None:
+    def __init__(
+        self, workbench: Workbench, staged: Staged, keep_nul: bool, keys: Sequence[str]
+    ) -> None:
         self._workbench = workbench
         self._staged = staged
         self._keep_nul = keep_nul
+        self._keys = keys
 
     def rewrite(self, condition: str) -> bool:
         """Rewrite the records for which a condition holds; whether there were any."""
@@ -157,7 +162,7 @@ class _Exact:
     def _normalised(self, rows: Iterable[tuple[int, str]]) -> pa.Table:
         lines, records = [], []
         for line, record in rows:
-            normaliser = Normaliser(self._keep_nul)
+            normaliser = Normaliser(self._keep_nul, self._keys)
             lines.append(line)
             records.append(normaliser(record))
             if normaliser.replaced:

@@ -37,6 +37,7 @@ _JSON_BYTES = 2 << 20
 _VECTOR_ROWS = 2048  # of DuckDB's
 _USUAL_ROW_BYTES = 4096
 _MOST_BYTES = 2 << 30
+_UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 # Rows that a reader hands over at a time.
 READER_ROWS = 10_000
 
@@ -69,7 +70,6 @@ class Workbench:
         self._connection = duckdb.connect(
             config={
                 "threads": THREADS,
-                "memory_limit": f"{MEMORY_BYTES}B",
                 "preserve_insertion_order": False,
                 # A commit that ends in a checkpoint writes no log first.
                 "checkpoint_threshold": "1MB",
@@ -78,7 +78,11 @@ class Workbench:
                 "autoinstall_known_extensions": False,
             }
         )
-        self._allowed = MEMORY_BYTES
+        # DuckDB's own choice is four fifths of what the machine, or the container, has.
+        number, unit = self.value("SELECT current_setting('memory_limit')").split()
+        self._most = int(float(number) * _UNITS[unit]) * 5 // 8
+        self._allowed, self._more = MEMORY_BYTES, 0
+        self._limit()
         self._lent: dict[str, _Lent] = {}
         self.execute("SET TimeZone = 'UTC'")
         # How many rows Arrow has DuckDB cannot tell, and would hash them all, with every column, in
@@ -89,7 +93,31 @@ class Workbench:
         """Let this many bytes be held, if that is more than is allowed already."""
         if size > self._allowed:
             self._allowed = size
-            self.execute(f"SET memory_limit = '{size}B'")
+            self._limit()
+
+    def allow_more(self, size: int) -> None:
+        """Let so many bytes be held besides, until ``allow_no_more``, as far as there is memory."""
+        self._more += size
+        self._limit()
+
+    def allow_no_more(self) -> None:
+        """End that; what is held must be free again."""
+        if self.allows_more:
+            self._more = 0
+            self._limit()
+
+    @property
+    def allows_more(self) -> bool:
+        """Whether more bytes than usual may be held for now."""
+        return self._more > 0
+
+    @property
+    def memory_bytes(self) -> int:
+        """How many bytes may be held now."""
+        return max(self._allowed, min(self._allowed + self._more, self._most))
+
+    def _limit(self) -> None:
+        self.execute(f"SET memory_limit = '{self.memory_bytes}B'")
 
     def allow_columns(self, count: int) -> None:
         """Let rows with this many columns be worked on, however few rows they are."""

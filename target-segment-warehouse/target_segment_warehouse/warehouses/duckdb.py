@@ -27,6 +27,7 @@ from target_segment_warehouse.warehouses.base import (
     WarehouseError,
     no_schema,
 )
+from target_segment_warehouse.warehouses.duckdb_file import POLL_SECONDS, attach
 from target_segment_warehouse.workbench import PHYSICAL, THREADS, Workbench
 
 logger = logging.getLogger(__name__)
@@ -45,12 +46,18 @@ _MERGES_ONE_IN = 8
 """Of so many flushes one merges, by chance: most are processes of their own and know nothing of
 each other. Even one merge takes seconds where a large load left its row groups half full."""
 
-_HELD_SECONDS, _POLL_SECONDS, _PAUSE_SECONDS = 10.0, 0.1, 0.15
+_HELD_SECONDS, _PAUSE_SECONDS = 10.0, 1.5 * POLL_SECONDS
 """Flushes that follow one another let go of the file, once they have held it for so long, for a
-pause in which a run that waits for it, and tries as often, finds it free."""
+pause in which a run that waits for it finds it free."""
 
 _UPDATED_BYTES = 16 << 20
 """How much text of a transaction goes into UPDATE."""
+
+_ADDED_BYTES = 16
+_TEXT_BYTES = 32
+"""How much a row takes of a column that is added or gets another type, and of one that becomes
+text, until a checkpoint: of each row group DuckDB keeps the first values, up to 256 KiB, in memory.
+"""
 
 _REWRITTEN = "__rewritten"
 
@@ -121,6 +128,11 @@ class DuckDB(Warehouse):
         merges = self._is_first and random.randrange(_MERGES_ONE_IN) == 0  # noqa: S311
         self._is_first = False
         self.execute(f"SET max_vacuum_tasks = {_VACUUM_TASKS if merges else 0}")
+        if self.workbench.allows_more:
+            # What is held for changed columns is so until they are in the file itself.
+            if self._is_held:
+                self.execute(f"CHECKPOINT {_CATALOG}")
+            self.workbench.allow_no_more()
         if not self._is_held:
             self._attach()
         self._updated = 0
@@ -139,43 +151,9 @@ class DuckDB(Warehouse):
             raise WarehouseError(no_schema(self.schema))
 
     def _attach(self, mode: str = "READ_WRITE") -> None:
-        """Open the file, or wait for the process that has it open."""
-        deadline = time.monotonic() + self._timeout
-        pause, told = 0.05, False
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WarehouseError(
-                f"The folder of the DuckDB file {self._path} cannot be made: {error.strerror}. "
-                "Check the setting 'warehouse_url'."
-            ) from error
-        while True:
-            try:
-                self.execute(
-                    f"ATTACH {literal(os.fspath(self._path))} AS {_CATALOG} "
-                    f"({mode}, ROW_GROUP_SIZE {_ROW_GROUP_ROWS})"
-                )
-            except (duckdb.IOException, duckdb.ResourceInUseException) as error:
-                reason = str(error).partition("\n")[0]
-                if "lock" not in reason and not isinstance(error, duckdb.ResourceInUseException):
-                    raise WarehouseError(
-                        f"The DuckDB file {self._path} cannot be opened: {reason} "
-                        "Check the setting 'warehouse_url'."
-                    ) from error
-                if time.monotonic() > deadline:
-                    raise WarehouseError(
-                        f"The DuckDB file {self._path} was held by another process for "
-                        f"{self._timeout:.0f} s: {reason} Close that process, or wait longer with "
-                        "the setting 'lock_timeout_seconds'."
-                    ) from error
-                if not told:
-                    logger.info("Waiting for %s, which another process has open ...", self._path)
-                    told = True
-                time.sleep(pause)
-                pause = min(pause * 1.5, _POLL_SECONDS)
-            else:
-                self._is_held, self._held_since = True, time.monotonic()
-                return
+        options = f"{mode}, ROW_GROUP_SIZE {_ROW_GROUP_ROWS}"
+        attach(self.workbench, self._path, f"{_CATALOG} ({options})", self._timeout)
+        self._is_held, self._held_since = True, time.monotonic()
 
     def commit(self) -> None:
         self.execute("COMMIT")
@@ -211,11 +189,23 @@ class DuckDB(Warehouse):
         except duckdb.ConstraintException as error:
             reason = str(error).partition("\n")[0].removeprefix("Constraint Error: ")
             reason = reason.partition(": duplicate key")[0]  # which may be anything
-            table = _TABLE.search(sql)
             raise WarehouseError(
-                f"{table[1] if table else self.schema} has a constraint of somebody's, which "
+                f"{self._table_in(sql)} has a constraint of somebody's, which "
                 f"refuses a row: {reason}. Drop the constraint, or do not select the stream."
             ) from None
+        except duckdb.OutOfMemoryException:
+            size = self.workbench.memory_bytes >> 20
+            raise WarehouseError(
+                f"{self._table_in(sql)} is too large for what a statement does to it in the {size} "
+                "MiB of memory that DuckDB had: for new and wider columns, up to half of what the "
+                "machine or container has. Nothing of this flush is kept. Load it where there is "
+                "more memory; if it is no such column, with a smaller 'max_batch_rows'."
+            ) from None
+
+    def _table_in(self, sql: str) -> str:
+        """The table that a statement is about."""
+        table = _TABLE.search(sql)
+        return table[1] if table else self.schema
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         return self.workbench.query(sql)
@@ -279,11 +269,25 @@ class DuckDB(Warehouse):
         # To be asked beforehand: an attempt that fails takes the transaction with it.
         if self._is_depended_upon(table, column):
             return False
+        self._allow_change(table, _TEXT_BYTES if new is Type.TEXT else _ADDED_BYTES)
         self.execute(
             f"ALTER TABLE {self.name(table)} ALTER COLUMN {quote(column)} "
             f"SET DATA TYPE {self.physical(new)} USING {self.widening(column, old, new)}"
         )
         return True
+
+    def add_columns(self, table: str, columns: Mapping[str, Type]) -> None:
+        self._allow_change(table, len(columns) * _ADDED_BYTES)
+        super().add_columns(table, columns)
+
+    def _allow_change(self, table: str, row_bytes: int) -> None:
+        """Let DuckDB hold so many bytes of each row of a table until all is committed."""
+        # The one counts rows that were deleted too, the other those of this transaction.
+        rows = self.workbench.value(
+            f"SELECT greatest((SELECT max(estimated_size) FROM duckdb_tables() "  # noqa: S608
+            f"WHERE {self._is_table(table)}), (SELECT count(*) FROM {self.name(table)}))"
+        )
+        self.workbench.allow_more(rows * row_bytes)
 
     def _is_depended_upon(self, table: str, column: str | None = None) -> bool:
         """Whether something that somebody made keeps DuckDB from changing a column, or rows."""

@@ -6,6 +6,8 @@ import base64
 import gzip
 import json
 import time
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +279,52 @@ def test_a_time_of_parquet_in_a_year_that_iso_8601_has_not(
     warehouse.load(*lines)
     warehouse.load(*lines, {**message, "manifest": [second.as_uri()]})
     assert warehouse.by_id("t", "at") == {"1": "1970-01-01T00:00:00Z", "2": said}
+
+
+def test_a_time_of_parquet_with_a_zone_is_an_instant(warehouse: Warehouse) -> None:
+    path = warehouse.folder / "1.parquet"
+    instants = [datetime(2026, 1, 2, 3, 4, 5, 123456, UTC), datetime(2026, 7, 1, tzinfo=UTC)]
+    at = pa.array(instants, pa.timestamp("us", tz="America/New_York"))
+    pq.write_table(pa.table({"id": ["1", "2"], "at": at}), path)
+    encoding = {"format": "parquet", "compression": "snappy"}
+    message = {"type": "BATCH", "stream": "t", "encoding": encoding, "manifest": [path.as_uri()]}
+    warehouse.load(schema("t"), message)
+    assert warehouse.types("t")["at"] == "timestamp"
+    assert warehouse.rows("t", "at") == instants
+
+
+def test_numbers_of_parquet_that_an_engine_has_not(warehouse: Warehouse) -> None:
+    path = warehouse.folder / "1.parquet"
+    long = Decimal("12345678901234567890123456789012345678901234.25")
+    pq.write_table(
+        pa.table(
+            {
+                "id": ["1"],
+                "half": pa.array([1.5], pa.float16()),
+                "halves": pa.array([{"a": [2.5]}], pa.struct({"a": pa.list_(pa.float16())})),
+                "short": pa.array([Decimal("1.25")], pa.decimal256(50, 2)),
+                "long": pa.array([long], pa.decimal256(50, 2)),
+            }
+        ),
+        path,
+    )
+    encoding = {"format": "parquet", "compression": "snappy"}
+    message = {"type": "BATCH", "stream": "t", "encoding": encoding, "manifest": [path.as_uri()]}
+    warehouse.load(schema("t"), message)
+    assert warehouse.rows("t", "half", "halves_a", "short", "long") == [
+        {"half": 1.5, "halves_a": "[2.5]", "short": 1.25, "long": str(long)}
+    ]
+
+
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [("s3://bucket/x", "s3fs"), ("gs://bucket/x", "gcsfs"), ("foo://x/y", "Unsupported")],
+)
+def test_a_file_where_nothing_can_be_opened(warehouse: Warehouse, url: str, reason: str) -> None:
+    encoding = {"format": "jsonl", "compression": "gzip"}
+    message = {"type": "BATCH", "stream": "t", "encoding": encoding, "manifest": [url]}
+    result = warehouse.run(schema("t"), message).failed(reason)
+    assert url in result.stderr
+    assert "batch_config" in result.stderr
+    assert "Traceback" not in result.stderr

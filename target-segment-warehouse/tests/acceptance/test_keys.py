@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from .harness import Warehouse
@@ -16,6 +18,21 @@ def test_nul_in_a_key(warehouse: Warehouse) -> None:
     if len(rows) == 1:  # the record cannot be there: then it is among the discards, whole
         discards = warehouse.rows("_discards", "table_name", "value")
         assert any(row["table_name"] == "t" and '"n"' in row["value"] for row in discards)
+
+
+def test_keys_that_cannot_be_stored_stay_apart(warehouse: Warehouse) -> None:
+    keys = ["x", "x\0", "x\ud800", "x\ud801", "x\ufffd"]
+    for property_ in ("n", "m"):
+        lines = [record("t", {"id": key, property_: n}) for n, key in enumerate(keys)]
+        pairs = [record("u", {"id": key, "k": key, property_: n}) for n, key in enumerate(keys)]
+        warehouse.load(schema("t"), *lines, schema("u", keys=["id", "k"]), *pairs)
+    for table in ("t", "u"):
+        rows = warehouse.rows(table, "n", "m")
+        assert rows == [{"n": n, "m": n} for n in range(len(keys))]
+    discards = warehouse.rows("_discards", "row_id", "value", where="WHERE table_name = 't'")
+    unstorable = {json.dumps(key) for key in keys[2 if warehouse.engine == "duckdb" else 1 : 4]}
+    assert {row["value"] for row in discards} == unstorable
+    assert len({row["row_id"] for row in discards}) == len(unstorable)
 
 
 def test_composite_keys_stay_apart(warehouse: Warehouse) -> None:
@@ -52,6 +69,13 @@ def test_a_missing_key_is_refused_by_name(warehouse: Warehouse, key: str) -> Non
     result = warehouse.run(schema("people"), record("people", id="1"), record("people", values))
     result.failed("people", "id", "line 3")
     assert "payload-4711" not in result.stderr
+
+
+def test_an_object_is_no_key(warehouse: Warehouse) -> None:
+    lines = [schema("t", {"id": {}}), record("t", id="1"), record("t", id={"$oid": "4711"})]
+    result = warehouse.run(*lines).failed("'id'", "an object", "line 3", "stream_maps")
+    assert "no value" not in result.stderr
+    assert "4711" not in result.stderr
 
 
 def test_keys_longer_than_an_index_takes(warehouse: Warehouse) -> None:

@@ -41,6 +41,14 @@ BAD: dict[str, tuple[Line, tuple[str, ...]]] = {
         f'{{"type": "SCHEMA", "stream": "t", "schema": ["{SECRET}"], "key_properties": []}}',
         ("line 4",),
     ),
+    "record of a version beyond 64 bits": (
+        f'{{"type": "RECORD", "stream": "t", "record": {{"id": "{SECRET}"}}, "version": {10**20}}}',
+        ("line 4", "version", str(2**63 - 1)),
+    ),
+    "version beyond 64 bits": (
+        f'{{"type": "ACTIVATE_VERSION", "stream": "t", "version": {10**20}}}',
+        ("line 4", "version", str(2**63 - 1)),
+    ),
     "version of an unknown stream": (
         '{"type": "ACTIVATE_VERSION", "stream": "other", "version": 1}',
         ("line 4", "other"),
@@ -209,6 +217,16 @@ def test_a_record_that_is_not_valid_is_named_without_its_values(warehouse: Wareh
     lines = [schema("t", {"id": "string", "n": "integer"}), record("t", id="1", n=SECRET)]
     result = warehouse.run(*lines, validate_records=True).failed("Line 2", "$.n", "type")
     assert SECRET not in result.stderr
+
+
+@pytest.mark.parametrize("engine", ["duckdb"], indirect=True)
+@pytest.mark.parametrize("asked", [{"stream_maps": {"t": {"n": "1"}}}, {"validate_records": True}])
+def test_a_record_too_deep_for_what_is_asked_is_named(warehouse: Warehouse, asked: Message) -> None:
+    deep = f'{{"id": "1", "x": {"[" * 1500}"{SECRET}"{"]" * 1500}}}'
+    line = f'{{"type": "RECORD", "stream": "t", "record": {deep}}}'
+    result = warehouse.run(schema("t"), line, **asked).failed("Line 2", "deep", *asked)
+    assert SECRET not in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("engine", ["duckdb"], indirect=True)

@@ -107,8 +107,10 @@ def says(number: str, stored: Any) -> bool:
     return stored == number or Decimal(str(stored)) == Decimal(number)
 
 
+@pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity"])
-def test_numbers_that_json_has_not(warehouse: Warehouse, token: str) -> None:
+def test_numbers_that_json_has_not(warehouse: Warehouse, token: str, mapped: bool) -> None:
+    warehouse.config = {"stream_maps": {"t": {"more": "1"}}} if mapped else {}
     line = f'{{"type": "RECORD", "stream": "t", "record": {{"id": "1", "n": {token}}}}}'
     result = warehouse.run(schema("t", {"id": "string", "n": "number"}), line, state_line(1))
     if result.returncode:

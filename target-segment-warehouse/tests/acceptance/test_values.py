@@ -167,6 +167,13 @@ def test_instants(warehouse: Warehouse) -> None:
         "now",
         "infinity",
         "epoch",
+        # With its offset it is in the year 10000, or before the year 0.
+        "9999-12-31T23:59:59-05:00",
+        "0000-01-01T00:00:00+05:00",
+        "2026-01-01T00:00:00+24:00",
+        "2026-01-01T00:00:00+99:00",
+        "2026-01-01T00:00:00+02:60",
+        "2026-01-01T00:00:00+0099",
     ],
 )
 def test_what_is_no_instant_is_kept_as_text(warehouse: Warehouse, value: str) -> None:
