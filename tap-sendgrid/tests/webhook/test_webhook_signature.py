@@ -106,6 +106,7 @@ def rsa_key() -> str:
         public_key_text(ec.generate_private_key(ec.SECP256K1())),
         rsa_key(),
     ],
+    ids=["nothing", "an API key", "cut off", "odd characters", "another curve", "RSA"],
 )
 def test_what_is_no_key_says_what_one_looks_like(text: str) -> None:
     with pytest.raises(BadPublicKey, match="MFkwEwYHKoZIzj0CAQ"):
