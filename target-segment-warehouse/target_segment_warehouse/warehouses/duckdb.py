@@ -33,11 +33,6 @@ from target_segment_warehouse.workbench import PHYSICAL, THREADS, Workbench
 logger = logging.getLogger(__name__)
 
 _CATALOG = "__warehouse"
-_ROW_GROUP_ROWS = 20_480
-"""A sixth of DuckDB's default. What fills a row group goes to the file at once, compressed; what
-does not is in memory until the commit, or goes to a temporary file and back. Queries over a million
-rows take as long as with larger ones; the file is a tenth larger."""
-
 _VACUUM_TASKS = 1
 """How often a checkpoint that merges small row groups does so in each table: with DuckDB's 100, a
 flush of a few rows after a large load would write all tables again."""
@@ -151,8 +146,7 @@ class DuckDB(Warehouse):
             raise WarehouseError(no_schema(self.schema))
 
     def _attach(self, mode: str = "READ_WRITE") -> None:
-        options = f"{mode}, ROW_GROUP_SIZE {_ROW_GROUP_ROWS}"
-        attach(self.workbench, self._path, f"{_CATALOG} ({options})", self._timeout)
+        attach(self.workbench, self._path, _CATALOG, mode, self._timeout)
         self._is_held, self._held_since = True, time.monotonic()
 
     def commit(self) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from .messages import Message, events, record, schema, state
 
-KILLS = int(os.environ.get("KILLS", "6"))
+KILLS = int(os.environ.get("KILLS", "4"))
 RECEIVED = "2026-03-01T10:00:00Z"
 
 
