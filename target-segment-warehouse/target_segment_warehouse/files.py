@@ -215,14 +215,14 @@ def _contents(url: str, files: Files, message: str) -> Iterator[Content]:
     try:
         with _path(url).open("rb") as file:
             yield from read(cast("IO[bytes]", file), files)
-    except (ImportError, ValueError) as error:
+    except (OSError, EOFError, ImportError, ValueError, zlib.error, pa.ArrowException) as error:
         # (What Arrow cannot read is a ValueError, too.)
-        where = "" if isinstance(error, pa.ArrowException) else f" {_OTHER_PLACES}"
+        needs_package = isinstance(error, ImportError | ValueError)
+        needs_package &= not isinstance(error, pa.ArrowException)
+        advice = f" {_OTHER_PLACES}" if needs_package else ""
         raise BatchFileError(
-            f"A file of the {message} cannot be read: {url} ({error}).{where}"
+            f"A file of the {message} cannot be read: {url} ({error}).{advice}"
         ) from error
-    except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
-        raise BatchFileError(f"A file of the {message} cannot be read: {url} ({error}).") from error
 
 
 def _reader(files: Files, message: str) -> Callable[[IO[bytes], Files], Iterator[Content]]:
