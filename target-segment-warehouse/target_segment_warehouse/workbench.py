@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import duckdb
@@ -70,6 +71,7 @@ class Workbench:
         self._connection = duckdb.connect(
             config={
                 "threads": THREADS,
+                "memory_limit": f"{MEMORY_BYTES}B",
                 "preserve_insertion_order": False,
                 # A commit that ends in a checkpoint writes no log first.
                 "checkpoint_threshold": "1MB",
@@ -78,11 +80,7 @@ class Workbench:
                 "autoinstall_known_extensions": False,
             }
         )
-        # DuckDB's own choice is four fifths of what the machine, or the container, has.
-        number, unit = self.value("SELECT current_setting('memory_limit')").split()
-        self._most = int(float(number) * _UNITS[unit]) * 5 // 8
         self._allowed, self._more = MEMORY_BYTES, 0
-        self._limit()
         self._lent: dict[str, _Lent] = {}
         self.execute("SET TimeZone = 'UTC'")
         # How many rows Arrow has DuckDB cannot tell, and would hash them all, with every column, in
@@ -114,7 +112,17 @@ class Workbench:
     @property
     def memory_bytes(self) -> int:
         """How many bytes may be held now."""
+        if not self._more:
+            return self._allowed
         return max(self._allowed, min(self._allowed + self._more, self._most))
+
+    @cached_property
+    def _most(self) -> int:
+        """Half of what the machine, or the container, has, in bytes."""
+        # DuckDB's own choice is four fifths of it.
+        self.execute("RESET memory_limit")
+        number, unit = self.value("SELECT current_setting('memory_limit')").split()
+        return int(float(number) * _UNITS[unit]) * 5 // 8
 
     def _limit(self) -> None:
         self.execute(f"SET memory_limit = '{self.memory_bytes}B'")

@@ -154,17 +154,19 @@ class DuckDB(Warehouse):
 
     def release(self) -> None:
         self._is_first = True
-        if self._is_held:
-            self.execute(f"DETACH {_CATALOG}")
-            self._is_held = False
+        self._detach()
 
     def make_way(self) -> bool:
         if time.monotonic() - self._held_since < _HELD_SECONDS:
             return False
-        self.release()
-        self._is_first = False
+        self._detach()
         time.sleep(_PAUSE_SECONDS)
         return True
+
+    def _detach(self) -> None:
+        if self._is_held:
+            self.execute(f"DETACH {_CATALOG}")
+            self._is_held = False
 
     def rollback(self) -> None:
         for statement in ("ROLLBACK", f"DETACH DATABASE IF EXISTS {_CATALOG}"):
